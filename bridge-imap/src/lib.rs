@@ -1,0 +1,1 @@
+//! IMAP4rev1 for the mail clients that people have.

@@ -1,0 +1,1 @@
+//! SMTP: the bridges smtp (MX listener) and submission.

@@ -1,0 +1,1 @@
+//! Hosts bridges: registry, supervision, grants.

@@ -1,0 +1,1 @@
+//! Intake, sealing, store, routes and access: the part of Mesyx that knows no protocol but its own.

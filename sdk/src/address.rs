@@ -1,0 +1,280 @@
+//! Addresses: typed, always valid, one spelling in each client world.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use unicode_normalization::UnicodeNormalization;
+
+/// Where a message comes from or goes to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Address {
+    /// A mailbox on the Internet.
+    Mail(MailAddress),
+    /// A nick or channel on an IRC network.
+    Irc(IrcAddress),
+    /// A user of a Mesyx exchange.
+    Mesyx(MesyxAddress),
+}
+
+impl Address {
+    /// The mail address, where it is one.
+    #[must_use]
+    pub const fn as_mail(&self) -> Option<&MailAddress> {
+        match self {
+            Self::Mail(address) => Some(address),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mail(address) => address.fmt(f),
+            Self::Irc(address) => address.fmt(f),
+            Self::Mesyx(address) => address.fmt(f),
+        }
+    }
+}
+
+impl From<MailAddress> for Address {
+    fn from(address: MailAddress) -> Self {
+        Self::Mail(address)
+    }
+}
+
+/// The text is not an address: why, in one line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not an address: {0}")]
+pub struct AddressError(pub(crate) &'static str);
+
+/// A mail address: `Mailbox` of RFC 5321, section 4.1.2, with the UTF-8 of RFC 6531, section 3.3.
+///
+/// Never holds a control character. Two spellings of one address compare equal: quoting that is not needed, the case
+/// of the domain, and A-label against U-label make no difference; the local part is kept in Unicode's NFC and in the case it came in.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MailAddress {
+    local: String,
+    domain: Domain,
+}
+
+impl MailAddress {
+    /// Longest local part, in bytes (RFC 5321, section 4.5.3.1.1).
+    pub const MAX_LOCAL: usize = 64;
+    /// Longest address as it stands in a path, in bytes (RFC 5321, section 4.5.3.1.3).
+    pub const MAX_LENGTH: usize = 254;
+
+    /// An address from an unquoted local part and a domain.
+    ///
+    /// # Errors
+    /// Where the local part is empty, too long, or has a control character.
+    pub fn new(local: &str, domain: Domain) -> Result<Self, AddressError> {
+        let local: String = local.nfc().collect();
+        if local.is_empty() {
+            return Err(AddressError("the part before the @ is empty"));
+        }
+        if local.len() > Self::MAX_LOCAL {
+            return Err(AddressError("the part before the @ is longer than 64 bytes"));
+        }
+        if local.chars().any(char::is_control) {
+            return Err(AddressError("it has a control character"));
+        }
+        let address = Self { local, domain };
+        if address.to_string().len() > Self::MAX_LENGTH {
+            return Err(AddressError("it is longer than 254 bytes"));
+        }
+        Ok(address)
+    }
+
+    /// The local part, without quotes.
+    #[must_use]
+    pub fn local(&self) -> &str {
+        &self.local
+    }
+
+    /// The domain.
+    #[must_use]
+    pub const fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// Whether it needs SMTPUTF8 (RFC 6531): the local part has characters beyond ASCII.
+    #[must_use]
+    pub fn needs_utf8(&self) -> bool {
+        !self.local.is_ascii()
+    }
+}
+
+impl FromStr for MailAddress {
+    type Err = AddressError;
+
+    /// Reads `local@domain`, `"quoted local"@domain` and `local@[address literal]`; no comments, routes or display names.
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if text.len() > 2 * Self::MAX_LENGTH {
+            return Err(AddressError("it is longer than 254 bytes"));
+        }
+        if let Some(rest) = text.strip_prefix('"') {
+            let (local, rest) = unquote(rest)?;
+            let domain = rest.strip_prefix('@').ok_or(AddressError("no @ after the quoted part"))?;
+            return Self::new(&local, domain.parse()?);
+        }
+        let (local, domain) = text.split_once('@').ok_or(AddressError("there is no @"))?;
+        if !is_dot_string(local) {
+            return Err(AddressError("the part before the @ has characters that must be quoted"));
+        }
+        Self::new(local, domain.parse()?)
+    }
+}
+
+impl fmt::Display for MailAddress {
+    /// As RFC 5321 writes it: quoted only where that is needed, the domain as A-labels.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_dot_string(&self.local) {
+            return write!(f, "{}@{}", self.local, self.domain);
+        }
+        f.write_str("\"")?;
+        for c in self.local.chars() {
+            if matches!(c, '"' | '\\') {
+                f.write_str("\\")?;
+            }
+            write!(f, "{c}")?;
+        }
+        write!(f, "\"@{}", self.domain)
+    }
+}
+
+impl fmt::Debug for MailAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{self}>")
+    }
+}
+
+/// Reads up to the closing quote of a `Quoted-string`; returns the content and what follows.
+fn unquote(text: &str) -> Result<(String, &str), AddressError> {
+    let mut content = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Ok((content, &text[at + 1..])),
+            '\\' => match chars.next() {
+                Some((_, escaped)) if escaped == ' ' || escaped.is_ascii_graphic() => content.push(escaped),
+                _ => return Err(AddressError("a backslash quotes nothing")),
+            },
+            _ => content.push(c),
+        }
+    }
+    Err(AddressError("a quote is not closed"))
+}
+
+/// `Dot-string` of RFC 5321, section 4.1.2, with UTF-8.
+fn is_dot_string(text: &str) -> bool {
+    let atext =
+        |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || (!c.is_ascii() && !c.is_control());
+    text.split('.').all(|atom| !atom.is_empty() && atom.chars().all(atext))
+}
+
+/// The part of a mail address behind the `@`: a host name, kept as lower-case A-labels, or an address literal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Domain {
+    /// A host name in lower-case ASCII (A-labels).
+    Name(String),
+    /// An address literal (RFC 5321, section 4.1.3).
+    Literal(IpAddr),
+}
+
+impl Domain {
+    /// The domain as people write it, with U-labels where they are safe to show.
+    #[must_use]
+    pub fn to_unicode(&self) -> String {
+        match self {
+            Self::Name(name) => match idna::domain_to_unicode(name) {
+                (unicode, Ok(())) => unicode,
+                (_, Err(_)) => name.clone(),
+            },
+            Self::Literal(_) => self.to_string(),
+        }
+    }
+
+    /// The host name in ASCII, where it is no literal.
+    #[must_use]
+    pub fn as_name(&self) -> Option<&str> {
+        match self {
+            Self::Name(name) => Some(name),
+            Self::Literal(_) => None,
+        }
+    }
+}
+
+impl FromStr for Domain {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Some(literal) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            let v6 = literal.get(..5).filter(|tag| tag.eq_ignore_ascii_case("IPv6:")).map(|_| &literal[5..]);
+            let ip = match v6 {
+                Some(v6) => v6.parse().map(IpAddr::V6).ok(),
+                None => literal.parse().map(IpAddr::V4).ok(),
+            };
+            return ip.map(Self::Literal).ok_or(AddressError("what stands in [ ] is no IP address"));
+        }
+        if text.is_empty() {
+            return Err(AddressError("the part after the @ is empty"));
+        }
+        let ascii = idna::domain_to_ascii(text).map_err(|_| AddressError("the part after the @ is no domain name"))?;
+        let label = |label: &str| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        };
+        if ascii.len() > 253 || !ascii.split('.').all(label) {
+            return Err(AddressError("the part after the @ is no domain name"));
+        }
+        Ok(Self::Name(ascii))
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Literal(IpAddr::V4(ip)) => write!(f, "[{ip}]"),
+            Self::Literal(IpAddr::V6(ip)) => write!(f, "[IPv6:{ip}]"),
+        }
+    }
+}
+
+/// A nick or a channel on a configured IRC network.
+///
+/// In the mail world it is spelled `NAME@NETWORK.irc.DOMAIN`; see [`IrcAddress::to_mail`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IrcAddress {
+    network: String,
+    name: String,
+}
+
+impl IrcAddress {
+    /// Longest name, in bytes: the mail spelling of one that needs every byte escaped still fits a local part.
+    pub const MAX_NAME: usize = 20;
+}
+
+/// A user of a Mesyx exchange, by the exchange's domain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MesyxAddress {
+    /// The user's main mail address stands for the user.
+    pub user: MailAddress,
+}
+
+impl fmt::Display for MesyxAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mesyx:{}", self.user)
+    }
+}
+
+impl fmt::Display for IrcAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "irc:{}/{}", self.network, self.name)
+    }
+}

@@ -1,0 +1,134 @@
+//! What a bridge is.
+
+use crate::{Config, ConfigErrors, Content, Dsn, Envelope, Host, Manifest, MessageId, Recipient, Timestamp};
+use async_trait::async_trait;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One network, carried in and out.
+///
+/// Life: [`manifest`](Bridge::manifest) and [`build`](Bridge::build) are called while
+/// the configuration is checked; [`run`](Bridge::run) once, when the program serves;
+/// [`deliver`](Bridge::deliver) many times beside it, only where the bridge holds the
+/// grant `deliver`.
+#[async_trait]
+pub trait Bridge: Send + Sync + 'static {
+    /// Name, version, the grants that the bridge wants, and the schema of its configuration. The same at every call.
+    fn manifest() -> Manifest
+    where
+        Self: Sized;
+
+    /// Makes the bridge from its configuration.
+    ///
+    /// Pure: no I/O, no task, no clock. Called by `mesyx check` as well as before `run`.
+    ///
+    /// # Errors
+    /// All that is wrong with the configuration, at once.
+    fn build(config: Config) -> Result<Self, ConfigErrors>
+    where
+        Self: Sized;
+
+    /// Serves until [`Host::stopped`] resolves, then finishes what it has begun and returns, within 10 seconds.
+    ///
+    /// Owns its sockets (through [`Host::listen`]) and its tasks: when it returns, none is left.
+    ///
+    /// # Errors
+    /// What makes serving impossible. The bridge is then restarted with growing pauses and shown as failed.
+    async fn run(&self, host: Arc<dyn Host>) -> Result<(), Fatal>;
+
+    /// ONE attempt to bring a message to recipients of this bridge's network, ended before `job.deadline`.
+    ///
+    /// Never retries and never queues: that is the core's. A lost link, a panic or no answer counts as
+    /// [`Outcome::Deferred`] with `maybe_sent`.
+    ///
+    /// Returns one outcome for each of `job.recipients`, in their order.
+    async fn deliver(&self, host: Arc<dyn Host>, job: Delivery) -> Vec<Outcome>;
+}
+
+/// One attempt to deliver one message.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The message's id, the same in every attempt.
+    pub id: MessageId,
+    /// The envelope sender; `None` is the null reverse-path.
+    pub from: Option<crate::Address>,
+    /// The recipients of this attempt, 1 to 1,000.
+    pub recipients: Vec<Recipient>,
+    /// Wishes on delivery notices.
+    pub dsn: Dsn,
+    /// When the attempt must be over.
+    pub deadline: Timestamp,
+    /// The bytes to bring, one MIME entity.
+    pub content: Content,
+}
+
+impl Delivery {
+    /// The attempt that brings `envelope` to all its recipients.
+    #[must_use]
+    pub fn of(envelope: &Envelope, deadline: Timestamp) -> Self {
+        Self {
+            id: envelope.id,
+            from: envelope.from.clone(),
+            recipients: envelope.to.clone(),
+            dsn: envelope.dsn.clone(),
+            deadline,
+            content: envelope.content.clone(),
+        }
+    }
+}
+
+/// How one attempt ended for one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The network has taken responsibility.
+    Delivered {
+        /// What the network calls the message, where it said so.
+        remote_id: Option<String>,
+    },
+    /// Not now; the core tries again.
+    Deferred {
+        /// What happened, in one line for the operator.
+        why: String,
+        /// The network's own wish, where it has one.
+        retry_after: Option<Duration>,
+        /// What else it holds for.
+        scope: DeferScope,
+        /// The network may have taken the message all the same (the line broke before the answer).
+        maybe_sent: bool,
+    },
+    /// Never; the sender is told.
+    Failed {
+        /// Why, in one line fit for the sender.
+        why: String,
+    },
+}
+
+/// What a deferral says about other deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeferScope {
+    /// This recipient only.
+    Recipient,
+    /// Everything for this recipient's host or network.
+    Host,
+    /// Everything that this bridge delivers.
+    Bridge,
+}
+
+/// Why a bridge can't serve.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Fatal(String);
+
+impl Fatal {
+    /// What failed, where, and what to do; one line.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

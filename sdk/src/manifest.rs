@@ -1,0 +1,94 @@
+//! What a bridge says of itself before it runs.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// A bridge's name, version, wishes and configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// Short name, unique in an instance: lower-case letters, digits and `-`. The bridge's table in the configuration has it.
+    pub name: String,
+    /// The bridge's own version.
+    pub version: String,
+    /// One sentence on what it connects.
+    pub summary: String,
+    /// What it asks for. The operator's configuration decides what it gets.
+    pub grants: Vec<Grant>,
+    /// JSON Schema (2020-12) of its configuration, as [`crate::config::schema`] makes it from the configuration's type.
+    pub config_schema: serde_json::Value,
+}
+
+/// One permission to call the host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+#[non_exhaustive]
+pub enum Grant {
+    /// Bring messages in: [`crate::Host::accept`].
+    Accept,
+    /// Be given messages to bring out: [`crate::Bridge::deliver`].
+    Deliver,
+    /// Log users in and act for them: [`crate::Host::login`].
+    Access,
+    /// Ask which addresses are ours: [`crate::Host::recipient`].
+    Directory,
+    /// Read one service secret by its name: [`crate::Host::secret`].
+    Secret(String),
+    /// Take connections on a TCP port: [`crate::Host::listen`]. Port 0 is any free port.
+    Listen(u16),
+    /// Serve TLS with the instance's certificates: [`crate::Host::certificates`].
+    Certificates,
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accept => f.write_str("accept"),
+            Self::Deliver => f.write_str("deliver"),
+            Self::Access => f.write_str("access"),
+            Self::Directory => f.write_str("directory"),
+            Self::Secret(name) => write!(f, "secret:{name}"),
+            Self::Listen(port) => write!(f, "listen:{port}"),
+            Self::Certificates => f.write_str("certificates"),
+        }
+    }
+}
+
+/// The text names no grant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no grant; grants are accept, deliver, access, directory, certificates, secret:NAME and listen:PORT")]
+pub struct GrantError(String);
+
+impl FromStr for Grant {
+    type Err = GrantError;
+
+    fn from_str(text: &str) -> Result<Self, GrantError> {
+        let unknown = || GrantError(text.to_owned());
+        Ok(match text {
+            "accept" => Self::Accept,
+            "deliver" => Self::Deliver,
+            "access" => Self::Access,
+            "directory" => Self::Directory,
+            "certificates" => Self::Certificates,
+            _ => match text.split_once(':') {
+                Some(("secret", name)) if !name.is_empty() => Self::Secret(name.to_owned()),
+                Some(("listen", port)) => Self::Listen(port.parse().map_err(|_| unknown())?),
+                _ => return Err(unknown()),
+            },
+        })
+    }
+}
+
+impl From<Grant> for String {
+    fn from(grant: Grant) -> String {
+        grant.to_string()
+    }
+}
+
+impl TryFrom<String> for Grant {
+    type Error = GrantError;
+
+    fn try_from(text: String) -> Result<Self, GrantError> {
+        text.parse()
+    }
+}

@@ -1,1 +1,18 @@
-//! Intake, sealing, store, routes and access: the part of Mesyx that knows no protocol but its own.
+//! The core of Mesyx: it knows no protocol but its own.
+//!
+//! ```text
+//!   bridge -- accept --> intake -- choose keyset, seal --> store -- one group commit --> resolved
+//!   client -- login  --> keys (slot -> master key -> secret keys) --> access session
+//!                        access session -- read sealed parts --> open, check, cache --> client
+//! ```
+//!
+//! What must hold, whatever happens:
+//! - nothing is acknowledged before it is sealed and durable;
+//! - no clear byte of a message reaches a disk;
+//! - what is opened was sealed for exactly that message, part and keyset, and was taken in by an instance we know.
+#![forbid(unsafe_code)]
+
+pub mod id;
+pub mod operation;
+pub mod seal;
+pub mod store;

@@ -1,0 +1,264 @@
+//! Operations: the facts from which every instance folds the same state.
+//!
+//! Merging is commutative and idempotent: whatever order operations come in, and however often, the state is the same.
+//! - a register (a name, a record, the mailbox of a placement, one flag of one placement, one subscription) holds the
+//!   write with the highest [`Stamp`];
+//! - a removal (`Expunge`, `DeleteMailbox`, `RemoveUser`, `RemoveKeyset`) wins over everything, for good;
+//! - an operation on something that has not come yet is kept until it does.
+//!
+//! Operations name placements and never UIDs, which are each instance's own; they refer to content by id, so that an
+//! expunge can really erase it. They are encoded as CBOR with numbered fields: fields may be added, never renumbered.
+
+use crate::id::{InstanceId, KeysetId};
+use mesyx_sdk::{MailboxId, MessageId, PlacementId, UserId};
+use minicbor::{Decode, Encode};
+
+/// Hybrid logical time: the day, and a counter that grows with every operation seen; no exact time, because sealing hides it.
+/// Ordered by day, then counter, then instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Stamp {
+    /// Days since 1970-01-01, UTC; never earlier than that of an operation seen before.
+    #[n(0)]
+    pub day: i32,
+    /// Greater than the counter of every operation seen before.
+    #[n(1)]
+    pub counter: u64,
+    /// Who stamped it.
+    #[n(2)]
+    pub instance: InstanceId,
+}
+
+/// One entry of the operation log.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct LogEntry {
+    /// The entry's number in its instance's own log: 1, 2, 3, …
+    #[n(0)]
+    pub sequence: u64,
+    /// When it happened, and where.
+    #[n(1)]
+    pub stamp: Stamp,
+    /// What happened.
+    #[n(2)]
+    pub operation: Operation,
+}
+
+/// A change that all instances of the users concerned learn of.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum Operation {
+    /// A user, or a newer record of one.
+    #[n(0)]
+    PutUser {
+        /// Who.
+        #[cbor(n(0), with = "cbor_id")]
+        user: UserId,
+        /// What is known of the user in clear.
+        #[n(1)]
+        record: UserRecord,
+    },
+    /// A user is gone, with mailboxes, messages, keysets.
+    #[n(1)]
+    RemoveUser {
+        /// Who.
+        #[cbor(n(0), with = "cbor_id")]
+        user: UserId,
+    },
+    /// A keyset, or a newer record of one.
+    #[n(2)]
+    PutKeyset {
+        /// Whose.
+        #[cbor(n(0), with = "cbor_id")]
+        user: UserId,
+        /// Which.
+        #[n(1)]
+        keyset: KeysetId,
+        /// The keyset: CBOR of `keys::Keyset`, public parts only.
+        #[cbor(n(2), with = "minicbor::bytes")]
+        record: Vec<u8>,
+    },
+    /// A keyset is not used any more, for sealing or opening.
+    #[n(3)]
+    RemoveKeyset {
+        /// Whose.
+        #[cbor(n(0), with = "cbor_id")]
+        user: UserId,
+        /// Which.
+        #[n(1)]
+        keyset: KeysetId,
+    },
+    /// The user's identity certificate, public part.
+    #[n(4)]
+    PutIdentity {
+        /// Whose.
+        #[cbor(n(0), with = "cbor_id")]
+        user: UserId,
+        /// The certificate, as OpenPGP packets.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        certificate: Vec<u8>,
+    },
+    /// A mailbox.
+    #[n(5)]
+    CreateMailbox {
+        /// Whose.
+        #[cbor(n(0), with = "cbor_id")]
+        user: UserId,
+        /// Which; of INBOX and the special-use mailboxes derived from the user's id, so that two instances make one.
+        #[cbor(n(1), with = "cbor_id")]
+        mailbox: MailboxId,
+        /// Its name.
+        #[n(2)]
+        name: String,
+        /// Its special use, as `mesyx_sdk::Role` writes it.
+        #[n(3)]
+        role: Option<String>,
+    },
+    /// A mailbox has a new name.
+    #[n(6)]
+    RenameMailbox {
+        /// Which.
+        #[cbor(n(0), with = "cbor_id")]
+        mailbox: MailboxId,
+        /// The new name.
+        #[n(1)]
+        name: String,
+    },
+    /// A mailbox is gone, with its placements.
+    #[n(7)]
+    DeleteMailbox {
+        /// Which.
+        #[cbor(n(0), with = "cbor_id")]
+        mailbox: MailboxId,
+    },
+    /// A name was subscribed or unsubscribed.
+    #[n(8)]
+    Subscribe {
+        /// Whose.
+        #[cbor(n(0), with = "cbor_id")]
+        user: UserId,
+        /// Which name.
+        #[n(1)]
+        name: String,
+        /// Subscribed, or not any more.
+        #[n(2)]
+        subscribed: bool,
+    },
+    /// A message is in a mailbox.
+    #[n(9)]
+    Place {
+        /// The placement.
+        #[cbor(n(0), with = "cbor_id")]
+        placement: PlacementId,
+        /// Whose.
+        #[cbor(n(1), with = "cbor_id")]
+        user: UserId,
+        /// Which mailbox.
+        #[cbor(n(2), with = "cbor_id")]
+        mailbox: MailboxId,
+        /// Which message.
+        #[cbor(n(3), with = "cbor_id")]
+        message: MessageId,
+        /// Flags that it has from the start.
+        #[n(4)]
+        flags: Vec<String>,
+    },
+    /// Flags were set.
+    #[n(10)]
+    AddFlags {
+        /// Where.
+        #[cbor(n(0), with = "cbor_id")]
+        placement: PlacementId,
+        /// Which.
+        #[n(1)]
+        flags: Vec<String>,
+    },
+    /// Flags were taken away.
+    #[n(11)]
+    RemoveFlags {
+        /// Where.
+        #[cbor(n(0), with = "cbor_id")]
+        placement: PlacementId,
+        /// Which.
+        #[n(1)]
+        flags: Vec<String>,
+    },
+    /// A message went to another mailbox.
+    #[n(12)]
+    Move {
+        /// The placement.
+        #[cbor(n(0), with = "cbor_id")]
+        placement: PlacementId,
+        /// The new mailbox.
+        #[cbor(n(1), with = "cbor_id")]
+        mailbox: MailboxId,
+    },
+    /// A message is gone from its mailbox; without another placement its content is erased.
+    #[n(13)]
+    Expunge {
+        /// The placement.
+        #[cbor(n(0), with = "cbor_id")]
+        placement: PlacementId,
+    },
+}
+
+/// What is known of a user in clear.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct UserRecord {
+    /// Login name: lower-case, unique in the exchange.
+    #[n(0)]
+    pub name: String,
+    /// The user's addresses, the main one first, each `local@domain`.
+    #[n(1)]
+    pub addresses: Vec<String>,
+    /// Logins are refused; mail is still taken.
+    #[n(2)]
+    pub disabled: bool,
+}
+
+/// The SDK's ids as CBOR byte strings.
+pub mod cbor_id {
+    use minicbor::bytes::ByteArray;
+    use minicbor::decode::Error;
+    use minicbor::encode as cbor;
+    use minicbor::{Decoder, Encoder};
+
+    /// An id of 16 bytes.
+    pub trait Id16: Sized {
+        /// The bytes.
+        fn to_bytes(&self) -> [u8; 16];
+        /// From the bytes.
+        fn from_bytes(bytes: [u8; 16]) -> Self;
+    }
+
+    macro_rules! id16 {
+        ($($name:ident)*) => {$(
+            impl Id16 for mesyx_sdk::$name {
+                fn to_bytes(&self) -> [u8; 16] {
+                    self.0
+                }
+                fn from_bytes(bytes: [u8; 16]) -> Self {
+                    Self(bytes)
+                }
+            }
+        )*};
+    }
+    id16!(UserId MailboxId MessageId PlacementId);
+
+    /// Writes 16 bytes.
+    ///
+    /// # Errors
+    /// As the writer's.
+    pub fn encode<C, I: Id16, W: cbor::Write>(
+        id: &I,
+        encoder: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), cbor::Error<W::Error>> {
+        encoder.bytes(&id.to_bytes())?.ok()
+    }
+
+    /// Reads 16 bytes.
+    ///
+    /// # Errors
+    /// Where there are not exactly 16.
+    pub fn decode<'b, C, I: Id16>(decoder: &mut Decoder<'b>, context: &mut C) -> Result<I, Error> {
+        decoder.decode_with::<C, ByteArray<16>>(context).map(|bytes| I::from_bytes(bytes.into()))
+    }
+}

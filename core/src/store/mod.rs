@@ -1,0 +1,428 @@
+//! The store: sealed messages, mailboxes, users, and the log of operations.
+//!
+//! [`Store`] is all that the core asks of a backend. A write is one [`Write`]: it is resolved against the present state,
+//! turned into operations, applied by one function, and durable together with its log entries when
+//! [`Store::write`] resolves. Writes that wait at the same time are committed as one group; each succeeds or
+//! fails for itself, whole or not at all.
+
+use crate::id::{InstanceId, KeysetId, SessionKeyId, SlotId};
+use crate::operation::{LogEntry, UserRecord};
+use crate::seal::{Sealed, SealedMessage, SealedSessionKey};
+use async_trait::async_trait;
+use mesyx_sdk::{
+    Changes, Copied, Flag, FlagChange, FlagsStored, Mailbox, MailboxId, MailboxName, MailboxStatus, MessageId, ModSeq,
+    Role, Snapshot, Uid, UserId,
+};
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// A backend. Calls may be made from any task, side by side.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Makes one change durable.
+    ///
+    /// Dropping the future does not undo a change that was queued.
+    ///
+    /// # Errors
+    /// The change was refused, or the backend failed; either way nothing of it is there.
+    async fn write(&self, write: Write) -> Result<Written, StoreError>;
+
+    /// Every user, with keysets and identity; read once at start and after [`Event::Directory`].
+    async fn users(&self) -> Result<Vec<StoredUser>, StoreError>;
+
+    /// A user's slots and wrapped secret keys; empty on an instance that has no such secrets.
+    async fn secrets(&self, user: UserId) -> Result<StoredSecrets, StoreError>;
+
+    /// A user's mailboxes, sorted by name (real ones only).
+    async fn mailboxes(&self, user: UserId) -> Result<Vec<Mailbox>, StoreError>;
+
+    /// The names that a user subscribed to, sorted.
+    async fn subscriptions(&self, user: UserId) -> Result<Vec<MailboxName>, StoreError>;
+
+    /// A mailbox's numbers. Every call with a mailbox names its user too, and finds nothing in another's.
+    async fn status(&self, user: UserId, mailbox: MailboxId) -> Result<MailboxStatus, StoreError>;
+
+    /// All entries of a mailbox, in the order of their UIDs (`recent_from` as it stands, nothing claimed).
+    async fn snapshot(&self, user: UserId, mailbox: MailboxId) -> Result<Snapshot, StoreError>;
+
+    /// What changed after `since`; no disk is read where nothing did.
+    async fn changes(&self, user: UserId, mailbox: MailboxId, since: ModSeq) -> Result<Changes, StoreError>;
+
+    /// The sealed summaries of messages in the order of `uids`, passing over those that are not there.
+    async fn summaries(&self, user: UserId, mailbox: MailboxId, uids: &[Uid]) -> Result<Vec<StoredPart>, StoreError>;
+
+    /// The sealed bodies of messages in the order of `uids`; stops early once `max_bytes` are gathered, but never before the first.
+    async fn bodies(
+        &self,
+        user: UserId,
+        mailbox: MailboxId,
+        uids: &[Uid],
+        max_bytes: u64,
+    ) -> Result<Vec<StoredPart>, StoreError>;
+
+    /// A sealed session key.
+    async fn session_key(&self, user: UserId, id: SessionKeyId) -> Result<Arc<SealedSessionKey>, StoreError>;
+
+    /// What instance `of` did after its entry number `after`, at most `limit` entries, in order.
+    async fn log(&self, of: InstanceId, after: u64, limit: usize) -> Result<Vec<LogEntry>, StoreError>;
+
+    /// A service secret or other named value of this instance, sealed under the instance key by the caller.
+    async fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Everything that changes from now on. Sent after the commit; a slow receiver is told that it lagged.
+    fn events(&self) -> broadcast::Receiver<Event>;
+
+    /// Writes a consistent copy of everything, blobs included, into the empty directory `to`, while serving.
+    async fn backup(&self, to: &std::path::Path) -> Result<(), StoreError>;
+
+    /// Counts for `status` and the metrics.
+    async fn totals(&self) -> Result<Totals, StoreError>;
+
+    /// Finishes what was queued and closes; later calls fail with [`StoreError::Closed`].
+    async fn close(&self);
+}
+
+/// One change, as it is asked for.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Write {
+    /// A new user with the standard mailboxes (subscribed), keysets, identity, slots and wrapped secret keys, at once. → [`Written::Done`]
+    AddUser(Box<NewUser>),
+    /// A newer record of a user. → [`Written::Done`]
+    PutUser(UserId, UserRecord),
+    /// A user and everything of theirs goes. → [`Written::Done`]
+    RemoveUser(UserId),
+    /// A keyset, or a newer record of one; with its wrapped secret key, where there is one. → [`Written::Done`]
+    PutKeyset {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        keyset: KeysetId,
+        /// Encoded public record.
+        record: Vec<u8>,
+        /// Wrapped secret key.
+        secret: Option<Vec<u8>>,
+    },
+    /// Slots and wrapped secret keys replaced, all at once; what is `None` stays as it is. → [`Written::Done`]
+    PutSecrets {
+        /// Whose.
+        user: UserId,
+        /// Slots to add or replace.
+        put_slots: Vec<StoredSlot>,
+        /// Slots to remove.
+        remove_slots: Vec<SlotId>,
+        /// All wrapped secret keys, replaced.
+        secret_keys: Option<Vec<StoredSecretKey>>,
+    },
+    /// A message comes to one or more users, each copy in one mailbox. With `dedup` known already, nothing is done. → [`Written::Delivered`]
+    Deliver {
+        /// One for each user.
+        copies: Vec<Placing>,
+        /// HMAC of what the origin calls the message.
+        dedup: Option<[u8; 32]>,
+    },
+    /// Messages are added to a mailbox, in order. → [`Written::Placed`]
+    Append(Vec<Placing>),
+    /// Flags change. → [`Written::Flags`]
+    Flags {
+        /// Whose.
+        user: UserId,
+        /// Where.
+        mailbox: MailboxId,
+        /// Which messages.
+        uids: Vec<Uid>,
+        /// How.
+        change: FlagChange,
+        /// See `mesyx_sdk::Session::store_flags`.
+        unchanged_since: Option<ModSeq>,
+    },
+    /// Messages are copied, or moved. → [`Written::Copied`]
+    Copy {
+        /// Whose.
+        user: UserId,
+        /// From where.
+        from: MailboxId,
+        /// Which messages.
+        uids: Vec<Uid>,
+        /// Where to.
+        to: MailboxId,
+        /// Whether they leave the first.
+        remove: bool,
+    },
+    /// Messages with `\Deleted` go. → [`Written::Expunged`]
+    Expunge {
+        /// Whose.
+        user: UserId,
+        /// From where.
+        mailbox: MailboxId,
+        /// Only these.
+        uids: Option<Vec<Uid>>,
+    },
+    /// A mailbox is made. → [`Written::Done`]
+    CreateMailbox {
+        /// Whose.
+        user: UserId,
+        /// Its id.
+        mailbox: MailboxId,
+        /// Its name.
+        name: MailboxName,
+        /// Its special use.
+        role: Option<Role>,
+    },
+    /// A mailbox and those below it get new names; INBOX gives its messages to a new mailbox `fresh`. → [`Written::Done`]
+    RenameMailbox {
+        /// Whose.
+        user: UserId,
+        /// The old name.
+        name: MailboxName,
+        /// The new name.
+        new: MailboxName,
+        /// The id of the new mailbox, where INBOX is renamed.
+        fresh: MailboxId,
+    },
+    /// A mailbox goes with its messages. → [`Written::Done`]
+    DeleteMailbox {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        name: MailboxName,
+    },
+    /// A subscription comes or goes. → [`Written::Done`]
+    Subscribe {
+        /// Whose.
+        user: UserId,
+        /// Which name.
+        name: MailboxName,
+        /// Subscribed, or not any more.
+        subscribed: bool,
+    },
+    /// Recent messages are told to the session that asks: `recent_from` moves to `uid_next`. Local. → [`Written::RecentFrom`]
+    ClaimRecent {
+        /// Whose.
+        user: UserId,
+        /// Where.
+        mailbox: MailboxId,
+    },
+    /// A slot was used on this day; writes only where the day is new. Local. → [`Written::Done`]
+    SlotUsed {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        slot: SlotId,
+        /// Days since 1970-01-01, UTC.
+        day: i32,
+    },
+    /// A named value of this instance comes, changes, or goes (`None`). Local. → [`Written::Done`]
+    PutValue(String, Option<Vec<u8>>),
+    /// Operations of another instance, with the content that they place. Known ones are passed over. → [`Written::Done`]
+    Merge {
+        /// The entries.
+        entries: Vec<LogEntry>,
+        /// Content that they refer to and that is not here yet.
+        messages: Vec<SealedMessage>,
+    },
+}
+
+/// A sealed message and the mailbox that it goes to.
+#[derive(Debug, Clone)]
+pub struct Placing {
+    /// The message, sealed for the mailbox's user.
+    pub message: SealedMessage,
+    /// Where to.
+    pub mailbox: MailboxId,
+    /// Its flags.
+    pub flags: Vec<Flag>,
+}
+
+/// A new user.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    /// Who.
+    pub user: UserId,
+    /// Name and addresses.
+    pub record: UserRecord,
+    /// Public identity certificate.
+    pub identity: Vec<u8>,
+    /// Keysets: id and encoded public record.
+    pub keysets: Vec<(KeysetId, Vec<u8>)>,
+    /// Slots and wrapped secret keys.
+    pub secrets: StoredSecrets,
+}
+
+/// What a change came to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Written {
+    /// It is done.
+    Done,
+    /// A message was delivered, or had been before.
+    Delivered {
+        /// Nothing was stored: `dedup` was known.
+        duplicate: bool,
+    },
+    /// Messages were added: the mailbox's UIDVALIDITY and the UIDs, in order.
+    Placed(mesyx_sdk::Appended),
+    /// Flags were changed.
+    Flags(FlagsStored),
+    /// Messages were copied or moved.
+    Copied(Copied),
+    /// Messages went.
+    Expunged(Vec<Uid>),
+    /// Messages from this UID on were recent until now.
+    RecentFrom(Uid),
+}
+
+/// A user as stored.
+#[derive(Debug, Clone)]
+pub struct StoredUser {
+    /// Who.
+    pub user: UserId,
+    /// Name and addresses.
+    pub record: UserRecord,
+    /// Public identity certificate.
+    pub identity: Vec<u8>,
+    /// Keysets that are in use.
+    pub keysets: Vec<(KeysetId, Vec<u8>)>,
+}
+
+/// A user's secrets as stored; nothing here opens anything without a password.
+#[derive(Debug, Clone, Default)]
+pub struct StoredSecrets {
+    /// The slots.
+    pub slots: Vec<StoredSlot>,
+    /// The wrapped secret keys.
+    pub secret_keys: Vec<StoredSecretKey>,
+}
+
+/// One slot: the master key, wrapped under one password.
+#[derive(Debug, Clone)]
+pub struct StoredSlot {
+    /// Which.
+    pub id: SlotId,
+    /// Kind, label, parameters, wrapped master key: CBOR of `keys::Slot`.
+    pub record: Vec<u8>,
+    /// The last day it was used.
+    pub last_used: Option<i32>,
+}
+
+/// One secret key, wrapped under the master key.
+#[derive(Debug, Clone)]
+pub struct StoredSecretKey {
+    /// Of which keyset; `None` is the identity.
+    pub keyset: Option<KeysetId>,
+    /// The wrapped key.
+    pub wrapped: Vec<u8>,
+}
+
+/// One sealed part of a message in a mailbox, with the proof of who took it in.
+#[derive(Debug, Clone)]
+pub struct StoredPart {
+    /// The message's number in the mailbox asked.
+    pub uid: Uid,
+    /// Which message.
+    pub message: MessageId,
+    /// The session key that opens it.
+    pub session_key: SessionKeyId,
+    /// Its keyset.
+    pub keyset: KeysetId,
+    /// The sealed bytes.
+    pub part: Sealed,
+    /// The instance's signature that covers this part.
+    pub attestation: Arc<Attestation>,
+}
+
+/// The signature by which an instance says that it took a group of sealed messages in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attestation {
+    /// Which instance.
+    pub instance: InstanceId,
+    /// SHA-256 of each sealed part in the group: summary and body of each message, as [`part_digest`] makes them, 32 bytes each.
+    pub digests: Vec<u8>,
+    /// Ed25519 over [`Attestation::SIGNED_PREFIX`] and `digests`.
+    pub signature: Vec<u8>,
+}
+
+impl Attestation {
+    /// What stands before the digests in the signed bytes, so that the key's other signatures can't be mistaken for this.
+    pub const SIGNED_PREFIX: &'static [u8] = b"mesyx attestation 1\0";
+}
+
+/// Signs for the instance.
+pub trait Attest: Send + Sync + 'static {
+    /// Which instance this is.
+    fn instance(&self) -> InstanceId;
+    /// Ed25519 over `bytes`.
+    fn sign(&self, bytes: &[u8]) -> Vec<u8>;
+}
+
+/// Something has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// In this mailbox, up to this modification sequence.
+    Mailbox(UserId, MailboxId, ModSeq),
+    /// A user's mailboxes or subscriptions.
+    MailboxList(UserId),
+    /// Users or keysets.
+    Directory,
+    /// A user's slots or secret keys.
+    Secrets(UserId),
+}
+
+/// Counts over the whole store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Users.
+    pub users: u64,
+    /// Messages (content, each user's copy for itself).
+    pub messages: u64,
+    /// Sealed bytes of messages.
+    pub bytes: u64,
+    /// Entries in the operation log.
+    pub log_entries: u64,
+}
+
+/// Why the store did not do it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no such user, mailbox or message: which.
+    #[error("{0} not found")]
+    NotFound(&'static str),
+    /// Something of that name is there already: what.
+    #[error("{0} exists already")]
+    Exists(&'static str),
+    /// The change makes no sense: why.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The disk is full.
+    #[error("the disk is full")]
+    Full,
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The store was written by a newer Mesyx.
+    #[error("the store has format {found}, this program knows formats up to {known}: use the newer program")]
+    Newer {
+        /// Its format.
+        found: u32,
+        /// The newest that this program knows.
+        known: u32,
+    },
+    /// The backend failed: what it said.
+    #[error("the store failed: {0}")]
+    Backend(String),
+}
+
+/// The digest of one sealed part, as an [`Attestation`] holds it: it binds the sealed bytes to user, message and part name.
+#[must_use]
+pub fn part_digest(user: UserId, message: MessageId, name: crate::seal::PartName, part: &Sealed) -> [u8; 32] {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    context.update(user.as_bytes());
+    context.update(message.as_bytes());
+    context.update(&[name as u8]);
+    context.update(&part.0);
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}

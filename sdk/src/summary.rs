@@ -65,13 +65,16 @@ pub enum MailAddressee {
     GroupEnd,
 }
 
+/// Parameters of a MIME header in order: name and unquoted value; RFC 2231 names and values as written.
+pub type Parameters = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// One part of the MIME tree (RFC 2045). Offsets are absolute, into the message's exact bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// Type and subtype as written (`text/plain` where absent or unreadable).
     pub content_type: (Vec<u8>, Vec<u8>),
     /// Parameters of `Content-Type` in order: name and unquoted value.
-    pub parameters: Vec<(Vec<u8>, Vec<u8>)>,
+    pub parameters: Parameters,
     /// `Content-ID`
     pub id: Option<Vec<u8>>,
     /// `Content-Description`
@@ -81,7 +84,7 @@ pub struct Part {
     /// `Content-MD5`
     pub md5: Option<Vec<u8>>,
     /// `Content-Disposition`: its type and parameters.
-    pub disposition: Option<(Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>)>,
+    pub disposition: Option<(Vec<u8>, Parameters)>,
     /// `Content-Language`, each tag.
     pub language: Vec<Vec<u8>>,
     /// `Content-Location`

@@ -1,6 +1,6 @@
 //! What a bridge is.
 
-use crate::{Config, ConfigErrors, Content, Dsn, Envelope, Host, Manifest, MessageId, Recipient, Timestamp};
+use crate::{Config, ConfigErrors, Content, Dsn, Envelope, Host, ListenSpec, Manifest, MessageId, Recipient, Timestamp};
 use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;
@@ -28,6 +28,14 @@ pub trait Bridge: Send + Sync + 'static {
     fn build(config: Config) -> Result<Self, ConfigErrors>
     where
         Self: Sized;
+
+    /// The sockets that [`run`](Bridge::run) will ask [`Host::listen`] for, as the configuration has them.
+    ///
+    /// The program binds them before it gives up the right to bind low ports, and checks that no two bridges want the
+    /// same one. A socket that is not named here is bound when it is asked for.
+    fn listeners(&self) -> Vec<ListenSpec> {
+        Vec::new()
+    }
 
     /// Serves until [`Host::stopped`] resolves, then finishes what it has begun and returns, within 10 seconds.
     ///

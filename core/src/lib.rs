@@ -12,7 +12,14 @@
 //! - what is opened was sealed for exactly that message, part and keyset, and was taken in by an instance we know.
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod core;
 pub mod id;
 pub mod operation;
 pub mod seal;
+pub mod settings;
 pub mod store;
+pub mod trace;
+
+pub use crate::core::Core;
+pub use settings::Settings;

@@ -15,6 +15,7 @@
 
 mod address;
 mod budget;
+mod date;
 mod header;
 mod parameter;
 mod structure;
@@ -23,6 +24,7 @@ mod structure;
 mod tests;
 
 pub use address::{TooManyAddresses, addresses, addresses_in};
+pub use date::sent_day;
 pub use header::{Field, Fields, fields, unfold};
 
 use crate::{Content, MailFields, Origin, Summary, Timestamp};

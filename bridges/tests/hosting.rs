@@ -1,0 +1,303 @@
+//! Bridges that behave badly, and what the host makes of them.
+
+use mesyx_bridges::{Prepared, Registry, RestartPolicy, Services, Settings, Sockets, State, Supervisor, Way};
+use mesyx_sdk::{
+    Accepted, Address, Bridge, ByteBudget, Certificates, Config, ConfigErrors, Content, Credentials, Delivery, Dsn,
+    Envelope, Error, ErrorKind, Fatal, Grant, Health, Host, Importance, Kind, ListenSpec, Manifest, MessageId, Origin,
+    Outcome, Recipient, RecipientStatus, Secret, Sender, Session, Style, Timestamp, async_trait,
+};
+use serde_json::json;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Notes what reached it.
+struct Behind {
+    taken: Mutex<Vec<Envelope>>,
+    budget: ByteBudget,
+    certificates: watch::Sender<Arc<Certificates>>,
+}
+
+impl Behind {
+    fn new() -> Arc<Self> {
+        let certificates = watch::Sender::new(Arc::default());
+        Arc::new(Self { taken: Mutex::default(), budget: ByteBudget::new(1 << 20), certificates })
+    }
+}
+
+#[async_trait]
+impl Services for Behind {
+    async fn accept(&self, _: &str, batch: Vec<Envelope>) -> Vec<Result<Accepted, Error>> {
+        let answers = batch.iter().map(|envelope| Ok(Accepted { id: envelope.id, duplicate: false })).collect();
+        self.taken.lock().unwrap().extend(batch);
+        answers
+    }
+    async fn recipient(&self, _: &Address, _: &Sender) -> Result<RecipientStatus, Error> {
+        Ok(RecipientStatus::Local)
+    }
+    async fn login(&self, _: Credentials) -> Result<Arc<dyn Session>, Error> {
+        Err(Error::new(ErrorKind::LoginFailed, "no"))
+    }
+    async fn secret(&self, name: &str) -> Result<Secret, Error> {
+        Ok(Secret::from(name.to_owned()))
+    }
+    fn certificates(&self) -> watch::Receiver<Arc<Certificates>> {
+        self.certificates.subscribe()
+    }
+    fn budget(&self) -> &ByteBudget {
+        &self.budget
+    }
+    fn hostname(&self) -> &str {
+        "mail.example.org"
+    }
+}
+
+/// Does what its configuration's `how` says; counts its starts.
+struct Odd {
+    how: String,
+    port: u16,
+}
+
+static STARTS: AtomicUsize = AtomicUsize::new(0);
+static LINGERING: Mutex<Option<Arc<dyn Host>>> = Mutex::new(None);
+
+fn envelope() -> Envelope {
+    Envelope {
+        id: MessageId::random(),
+        dedup: None,
+        style: Style::Delayed,
+        kind: Kind::Message,
+        from: None,
+        to: vec![recipient()],
+        conversation: None,
+        sent: None,
+        received: Timestamp(0),
+        importance: Importance::Normal,
+        content: Content::from(b"Subject: x\r\n\r\n".to_vec()),
+        origin: Origin { bridge: "somebody-else".into(), ..Origin::default() },
+        dsn: Dsn::default(),
+    }
+}
+
+fn recipient() -> Recipient {
+    Recipient::new(Address::Mail("alice@example.org".parse().unwrap()))
+}
+
+#[async_trait]
+impl Bridge for Odd {
+    fn manifest() -> Manifest {
+        Manifest {
+            name: "odd".into(),
+            version: "1".into(),
+            summary: "Misbehaves".into(),
+            grants: vec![Grant::Accept, Grant::Deliver, Grant::Secret("key".into())],
+            config_schema: json!({}),
+        }
+    }
+    fn build(config: Config) -> Result<Self, ConfigErrors> {
+        let mut errors = ConfigErrors::default();
+        let how = config.value()["how"].as_str().unwrap_or_default().to_owned();
+        if how == "unbuildable" {
+            errors.push("how", "that can't be", "write something else");
+        }
+        errors.or(Self { how, port: u16::try_from(config.value()["port"].as_u64().unwrap_or(0)).unwrap() })
+    }
+    fn listeners(&self) -> Vec<ListenSpec> {
+        vec![ListenSpec { name: "main".into(), address: ([127, 0, 0, 1], self.port).into() }]
+    }
+    async fn run(&self, host: Arc<dyn Host>) -> Result<(), Fatal> {
+        STARTS.fetch_add(1, Ordering::SeqCst);
+        match self.how.as_str() {
+            "panics" => panic!("on purpose"),
+            "ends" => Ok(()),
+            "fails" => Err(Fatal::new("the network is gone")),
+            "hangs" => {
+                host.health(Health::Ready);
+                std::future::pending().await
+            }
+            "lingers" => {
+                *LINGERING.lock().unwrap() = Some(Arc::clone(&host));
+                host.health(Health::Ready);
+                host.stopped().await;
+                Ok(())
+            }
+            _ => {
+                for spec in self.listeners() {
+                    let address = host.listen(&spec).await.unwrap().local_addr().unwrap();
+                    host.health(Health::Listening { name: spec.name, address });
+                }
+                let answers = host.accept(vec![envelope()]).await;
+                if let Err(error) = &answers[0] {
+                    return Err(Fatal::new(error.message()));
+                }
+                assert_eq!(host.secret("other").await.unwrap_err().kind(), ErrorKind::NotGranted);
+                assert_eq!(host.certificates().unwrap_err().kind(), ErrorKind::NotGranted);
+                host.health(Health::Ready);
+                host.stopped().await;
+                Ok(())
+            }
+        }
+    }
+    async fn deliver(&self, _: Arc<dyn Host>, job: Delivery) -> Vec<Outcome> {
+        match job.recipients.len() {
+            1 => vec![Outcome::Delivered { remote_id: None }],
+            2 => panic!("on purpose"),
+            3 => std::future::pending().await,
+            _ => vec![],
+        }
+    }
+}
+
+fn settings(how: &str) -> Settings {
+    Settings { name: "odd".into(), run: Way::Builtin, grants: None, config: Config::new(json!({ "how": how })) }
+}
+
+fn prepared(how: &str) -> Prepared {
+    Registry::new().link::<Odd>().prepare(settings(how)).unwrap()
+}
+
+fn quick() -> RestartPolicy {
+    let short = Duration::from_millis(5);
+    RestartPolicy {
+        first: short,
+        longest: 2 * short,
+        failures: 3,
+        broken: Duration::from_secs(600),
+        healthy: Duration::from_secs(60),
+        stop: Duration::from_millis(50),
+    }
+}
+
+fn supervisor(services: &Arc<Behind>) -> Supervisor {
+    Supervisor::new(Arc::clone(services) as Arc<dyn Services>, Arc::new(Sockets::new()), quick())
+}
+
+async fn until(supervisor: &Supervisor, wanted: impl Fn(&State) -> bool) -> State {
+    for _ in 0..2000 {
+        let state = supervisor.status()[0].state.clone();
+        if wanted(&state) {
+            return state;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never got there: {:?}", supervisor.status());
+}
+
+#[tokio::test]
+async fn a_bridge_serves_within_its_grants_and_can_be_reached() {
+    let behind = Behind::new();
+    let supervisor = supervisor(&behind);
+    supervisor.start(prepared("well"));
+    assert!(supervisor.settled(Duration::from_secs(10)).await, "{:?}", supervisor.status());
+    let status = &supervisor.status()[0];
+    assert!(std::net::TcpStream::connect(status.listening[0].1).is_ok());
+    assert_eq!(behind.taken.lock().unwrap()[0].origin.bridge, "odd", "what the bridge wrote is not believed");
+    supervisor.stop_all().await;
+    assert!(supervisor.status().is_empty());
+}
+
+#[tokio::test]
+async fn a_call_without_its_grant_never_arrives() {
+    let behind = Behind::new();
+    let supervisor = supervisor(&behind);
+    let mut settings = settings("well");
+    settings.grants = Some(vec![Grant::Listen(0)]);
+    supervisor.start(Registry::new().link::<Odd>().prepare(settings).unwrap());
+    let state = until(&supervisor, |state| matches!(state, State::Failed { .. } | State::Broken { .. })).await;
+    assert!(format!("{state:?}").contains("was not granted 'accept'"), "{state:?}");
+    assert!(behind.taken.lock().unwrap().is_empty());
+    supervisor.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_bridge_that_keeps_failing_is_set_aside_and_others_go_on() {
+    for (how, why) in [("panics", "panicked"), ("ends", "without being asked"), ("fails", "the network is gone")] {
+        let supervisor = supervisor(&Behind::new());
+        supervisor.start(prepared(how));
+        let state = until(&supervisor, |state| matches!(state, State::Broken { .. })).await;
+        assert!(format!("{state:?}").contains(why), "{state:?}");
+        assert_eq!(supervisor.status()[0].restarts, 2);
+        supervisor.stop_all().await;
+    }
+}
+
+#[tokio::test]
+async fn a_bridge_that_does_not_stop_is_cut_off() {
+    let supervisor = supervisor(&Behind::new());
+    supervisor.start(prepared("hangs"));
+    assert!(supervisor.settled(Duration::from_secs(10)).await);
+    tokio::time::timeout(Duration::from_secs(20), supervisor.stop_all()).await.expect("stopping ends");
+}
+
+#[tokio::test]
+async fn what_a_bridge_left_behind_can_call_nothing() {
+    let behind = Behind::new();
+    let supervisor = supervisor(&behind);
+    supervisor.start(prepared("lingers"));
+    assert!(supervisor.settled(Duration::from_secs(10)).await);
+    let host = LINGERING.lock().unwrap().take().unwrap();
+    assert!(host.accept(vec![envelope()]).await[0].is_ok());
+    supervisor.stop_all().await;
+    let answers = host.accept(vec![envelope()]).await;
+    assert_eq!(answers[0].as_ref().unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(behind.taken.lock().unwrap().len(), 1);
+    host.stopped().await;
+}
+
+#[tokio::test]
+async fn a_delivery_has_an_outcome_whatever_the_bridge_does() {
+    let supervisor = supervisor(&Behind::new());
+    supervisor.start(prepared("well"));
+    assert!(supervisor.settled(Duration::from_secs(10)).await);
+    let job = |recipients: usize, time: i64| Delivery {
+        deadline: Timestamp(Timestamp::now().0 + time),
+        recipients: vec![recipient(); recipients],
+        ..Delivery::of(&envelope(), Timestamp(0))
+    };
+    let outcomes = supervisor.deliver("odd", job(1, 10_000)).await;
+    assert_eq!(outcomes, [Outcome::Delivered { remote_id: None }]);
+    for (recipients, time, why) in [(2, 10_000, "failed inside"), (3, 20, "in time"), (4, 10_000, "wrong number")] {
+        let outcomes = supervisor.deliver("odd", job(recipients, time)).await;
+        assert_eq!(outcomes.len(), recipients);
+        let Outcome::Deferred { why: got, maybe_sent: true, .. } = &outcomes[0] else {
+            panic!("{outcomes:?}");
+        };
+        assert!(got.contains(why), "{got}");
+    }
+    let outcomes = supervisor.deliver("nobody", job(1, 10)).await;
+    assert!(matches!(&outcomes[0], Outcome::Deferred { maybe_sent: false, .. }));
+    supervisor.stop_all().await;
+}
+
+#[tokio::test]
+async fn only_what_changed_is_restarted() {
+    let supervisor = supervisor(&Behind::new());
+    supervisor.start(prepared("well"));
+    assert!(supervisor.settled(Duration::from_secs(10)).await);
+    let address = supervisor.status()[0].listening[0].1;
+    assert!(supervisor.reconcile(vec![prepared("well")]).await.is_empty());
+    assert_eq!(supervisor.reconcile(vec![prepared("well, changed")]).await, ["odd"]);
+    assert!(supervisor.settled(Duration::from_secs(10)).await);
+    assert_eq!(supervisor.status()[0].listening[0].1, address, "the socket stayed open");
+    assert_eq!(supervisor.reconcile(vec![]).await, ["odd"]);
+    assert!(std::net::TcpListener::bind(address).is_ok(), "the socket is closed");
+}
+
+#[test]
+fn a_configuration_is_refused_with_every_reason() {
+    let registry = Registry::new().link::<Odd>();
+    let settings = Settings {
+        run: Way::Process,
+        grants: Some(vec![Grant::Access, Grant::Listen(25)]),
+        config: Config::new(json!({ "how": "unbuildable" })),
+        ..settings("")
+    };
+    let errors = registry.prepare(settings).unwrap_err();
+    let paths: Vec<_> = errors.0.iter().map(|error| error.path.as_str()).collect();
+    assert_eq!(paths, ["run", "grants[0]", "how"], "{errors}");
+    let unlisted = Settings { grants: Some(vec![]), ..self::settings("well") };
+    assert!(registry.prepare(unlisted).unwrap_err().to_string().contains("add \"listen:0\""));
+    let nobody = Settings { name: "smpt".into(), ..self::settings("well") };
+    assert!(registry.prepare(nobody).unwrap_err().to_string().contains("the bridges are: odd"));
+}

@@ -1,6 +1,8 @@
 //! What a bridge is.
 
-use crate::{Config, ConfigErrors, Content, Dsn, Envelope, Host, ListenSpec, Manifest, MessageId, Recipient, Timestamp};
+use crate::{
+    Config, ConfigErrors, Content, Dsn, Envelope, Host, ListenSpec, Manifest, MessageId, Recipient, Timestamp,
+};
 use async_trait::async_trait;
 use std::fmt;
 use std::sync::Arc;

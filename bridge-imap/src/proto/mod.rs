@@ -12,3 +12,28 @@ pub(crate) mod sequence;
 pub(crate) mod structure;
 pub(crate) mod utf7;
 pub(crate) mod write;
+
+/// Feeds bytes in pieces; every message is admitted.
+pub(crate) fn fuzz(bytes: &[u8], piece: usize, logged_in: bool) {
+    use framing::{Framer, Step};
+    let mut framer = Framer::new(1024 * 1024);
+    if logged_in {
+        framer.logged_in();
+    }
+    for piece in bytes.chunks(piece.max(1)) {
+        framer.space().extend_from_slice(piece);
+        framer.fed(piece.len());
+        loop {
+            let step = match framer.step() {
+                Step::Message { .. } => framer.admit(),
+                step => step,
+            };
+            match step {
+                Step::Incomplete => break,
+                Step::Overrun => return,
+                Step::Frame(frame) => drop(grammar::parse(frame.bytes())),
+                Step::Continue | Step::Refused { .. } | Step::Message { .. } => {}
+            }
+        }
+    }
+}

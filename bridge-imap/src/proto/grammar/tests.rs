@@ -159,7 +159,7 @@ fn mistakes_say_what_was_expected() {
         ("a STORE 1 +FLAGS (\\Foo)", "\\Answered"),
         ("a NOOP x", "the end of the command"),
         ("a SEARCH SINCE 1-Foo-2000", "a date"),
-        ("a UID NOOP", "after UID"),
+        ("a UID NOOP x", "after UID"),
         ("a SELECT \"x", "a closing quote"),
         ("a SEARCH RETURN (MIN FOO) ALL", "MIN, MAX"),
         ("a FETCH 4294967296 FLAGS", "a number"),

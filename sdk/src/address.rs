@@ -1,7 +1,19 @@
 //! Addresses: typed, always valid, one spelling in each client world.
+//!
+//! No address holds a control character, so none can make a second header, command or line wherever it is written.
+
+mod domain;
+mod irc;
+mod suspicion;
+
+#[cfg(test)]
+mod tests;
+
+pub use domain::{Domain, HostName};
+pub use irc::{CaseMapping, IrcAddress};
+pub use suspicion::Suspicion;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 use unicode_normalization::UnicodeNormalization;
 
@@ -26,6 +38,39 @@ impl Address {
             _ => None,
         }
     }
+
+    /// What about the address could make a reader take it for another one, if anything: see [`Suspicion`].
+    ///
+    /// # Examples
+    /// ```
+    /// use mesyx_sdk::{Address, address::Suspicion};
+    /// let address: Address = "ann@\u{440}aypal.example".parse()?;
+    /// assert_eq!(address.suspicious(), Some(Suspicion::MixedScripts));
+    /// # Ok::<(), mesyx_sdk::AddressError>(())
+    /// ```
+    #[must_use]
+    pub fn suspicious(&self) -> Option<Suspicion> {
+        match self {
+            Self::Mail(address) => suspicion::of_mail(address),
+            Self::Irc(address) => suspicion::of_name(address.name()),
+            Self::Mesyx(address) => suspicion::of_mail(&address.user),
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    /// Reads what `Display` writes: `local@domain`, `irc:NETWORK/NAME` (the name folded already), `mesyx:local@domain`.
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Some(user) = text.strip_prefix("mesyx:") {
+            return Ok(Self::Mesyx(MesyxAddress { user: user.parse()? }));
+        }
+        match text.strip_prefix("irc:") {
+            Some(irc) => irc.parse().map(Self::Irc),
+            None => text.parse().map(Self::Mail),
+        }
+    }
 }
 
 impl fmt::Display for Address {
@@ -44,6 +89,12 @@ impl From<MailAddress> for Address {
     }
 }
 
+impl From<IrcAddress> for Address {
+    fn from(address: IrcAddress) -> Self {
+        Self::Irc(address)
+    }
+}
+
 /// The text is not an address: why, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not an address: {0}")]
@@ -52,7 +103,9 @@ pub struct AddressError(pub(crate) &'static str);
 /// A mail address: `Mailbox` of RFC 5321, section 4.1.2, with the UTF-8 of RFC 6531, section 3.3.
 ///
 /// Never holds a control character. Two spellings of one address compare equal: quoting that is not needed, the case
-/// of the domain, and A-label against U-label make no difference; the local part is kept in Unicode's NFC and in the case it came in.
+/// of the domain, and A-label against U-label make no difference. The local part is kept in Unicode's NFC, so that a letter
+/// typed with a combining accent is the same letter, and in the case it came in: only the host of a mailbox knows
+/// whether case matters there (RFC 5321, section 2.4). Who looks up an address of ours folds it first.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MailAddress {
     local: String,
@@ -174,92 +227,6 @@ fn is_dot_string(text: &str) -> bool {
     text.split('.').all(|atom| !atom.is_empty() && atom.chars().all(atext))
 }
 
-/// The part of a mail address behind the `@`: a host name, kept as lower-case A-labels, or an address literal.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Domain {
-    /// A host name in lower-case ASCII (A-labels).
-    Name(String),
-    /// An address literal (RFC 5321, section 4.1.3).
-    Literal(IpAddr),
-}
-
-impl Domain {
-    /// The domain as people write it, with U-labels where they are safe to show.
-    #[must_use]
-    pub fn to_unicode(&self) -> String {
-        match self {
-            Self::Name(name) => match idna::domain_to_unicode(name) {
-                (unicode, Ok(())) => unicode,
-                (_, Err(_)) => name.clone(),
-            },
-            Self::Literal(_) => self.to_string(),
-        }
-    }
-
-    /// The host name in ASCII, where it is no literal.
-    #[must_use]
-    pub fn as_name(&self) -> Option<&str> {
-        match self {
-            Self::Name(name) => Some(name),
-            Self::Literal(_) => None,
-        }
-    }
-}
-
-impl FromStr for Domain {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        if let Some(literal) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            let v6 = literal.get(..5).filter(|tag| tag.eq_ignore_ascii_case("IPv6:")).map(|_| &literal[5..]);
-            let ip = match v6 {
-                Some(v6) => v6.parse().map(IpAddr::V6).ok(),
-                None => literal.parse().map(IpAddr::V4).ok(),
-            };
-            return ip.map(Self::Literal).ok_or(AddressError("what stands in [ ] is no IP address"));
-        }
-        if text.is_empty() {
-            return Err(AddressError("the part after the @ is empty"));
-        }
-        let ascii = idna::domain_to_ascii(text).map_err(|_| AddressError("the part after the @ is no domain name"))?;
-        let label = |label: &str| {
-            !label.is_empty()
-                && label.len() <= 63
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-        };
-        if ascii.len() > 253 || !ascii.split('.').all(label) {
-            return Err(AddressError("the part after the @ is no domain name"));
-        }
-        Ok(Self::Name(ascii))
-    }
-}
-
-impl fmt::Display for Domain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => f.write_str(name),
-            Self::Literal(IpAddr::V4(ip)) => write!(f, "[{ip}]"),
-            Self::Literal(IpAddr::V6(ip)) => write!(f, "[IPv6:{ip}]"),
-        }
-    }
-}
-
-/// A nick or a channel on a configured IRC network.
-///
-/// In the mail world it is spelled `NAME@NETWORK.irc.DOMAIN`; see [`IrcAddress::to_mail`].
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IrcAddress {
-    network: String,
-    name: String,
-}
-
-impl IrcAddress {
-    /// Longest name, in bytes: the mail spelling of one that needs every byte escaped still fits a local part.
-    pub const MAX_NAME: usize = 20;
-}
-
 /// A user of a Mesyx exchange, by the exchange's domain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MesyxAddress {
@@ -270,11 +237,5 @@ pub struct MesyxAddress {
 impl fmt::Display for MesyxAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "mesyx:{}", self.user)
-    }
-}
-
-impl fmt::Display for IrcAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "irc:{}/{}", self.network, self.name)
     }
 }

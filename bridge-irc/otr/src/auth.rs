@@ -98,7 +98,12 @@ impl Auth {
     }
 
     /// A D-H Key message came: gives our Reveal Signature message.
-    pub(crate) fn on_key(&mut self, theirs: Element, header: Header, identity: &Identity) -> Result<Vec<u8>, Rejection> {
+    pub(crate) fn on_key(
+        &mut self,
+        theirs: Element,
+        header: Header,
+        identity: &Identity,
+    ) -> Result<Vec<u8>, Rejection> {
         match self {
             Self::AwaitKey(commitment) => {
                 let dh = commitment.dh.clone();

@@ -1,8 +1,8 @@
 //! What a session tells its caller, and how it is set up.
 
+use crate::Rejection;
 use crate::identity::{Fingerprint, InstanceTag};
 use crate::message::Version;
-use crate::Rejection;
 use std::fmt;
 use std::ops::Deref;
 use zeroize::Zeroizing;
@@ -19,6 +19,17 @@ pub enum Policy {
     Require,
 }
 
+/// Where the whitespace tag of an offer stands in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TagPlace {
+    /// Before the text, where no server strips it. Clients built on python-potr then show none of the text.
+    #[default]
+    Leading,
+    /// After the text, with IRC's invisible "formatting off" (byte 15) behind it so that servers do not take the blanks
+    /// away. Every client that was tried shows the text; libotr leaves the invisible byte in it.
+    Trailing,
+}
+
 /// How a session is set up.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -30,6 +41,8 @@ pub struct Config {
     /// Fingerprints that this peer is known by. A peer with any is expected to speak OTR: texts for it wait for a
     /// private conversation, and a fingerprint outside the list is reported as changed.
     pub known: Vec<Fingerprint>,
+    /// Where our offers stand in a text.
+    pub tag_place: TagPlace,
     /// Follows our query, for people whose client does not know OTR. One line.
     pub query_sentence: String,
 }
@@ -40,6 +53,7 @@ impl Default for Config {
             policy: Policy::default(),
             max_line: None,
             known: Vec::new(),
+            tag_place: TagPlace::default(),
             query_sentence: "I would like to talk in private with OTR, which your client does not seem to know.".into(),
         }
     }
@@ -116,7 +130,8 @@ pub struct Established {
 pub struct Verification {
     /// The key that the peer has.
     pub fingerprint: Fingerprint,
-    /// Both gave the same secret.
+    /// Both gave the same secret. `false` as well if the peer broke off in place of the last message, by when it knew
+    /// the result.
     pub same: bool,
     /// Our user began the run.
     pub ours: bool,

@@ -184,7 +184,15 @@ mod tests {
 
     #[test]
     fn bad_fragments_are_refused() {
-        for line in ["?OTR,0,1,a,", "?OTR,2,1,a,", "?OTR,1,1,,", "?OTR,1,1,a", "?OTR,+1,1,a,", "?OTR,65536,65536,a,", "?OTR|ff|0,1,1,a,"] {
+        for line in [
+            "?OTR,0,1,a,",
+            "?OTR,2,1,a,",
+            "?OTR,1,1,,",
+            "?OTR,1,1,a",
+            "?OTR,+1,1,a,",
+            "?OTR,65536,65536,a,",
+            "?OTR|ff|0,1,1,a,",
+        ] {
             assert!(add(&mut Collector::default(), line).is_err(), "{line}");
         }
         assert_eq!(add(&mut Collector::default(), "?OTR,1,1025,a,"), Err(Rejection::TooLarge));

@@ -31,7 +31,8 @@ impl Fingerprint {
     /// can be read back.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let digits: Vec<u8> = text.chars().filter(|c| *c != ' ').map(|c| Some(c.to_digit(16)? as u8)).collect::<Option<_>>()?;
+        let digits: Vec<u8> =
+            text.chars().filter(|c| *c != ' ').map(|c| Some(c.to_digit(16)? as u8)).collect::<Option<_>>()?;
         let bytes: Vec<u8> = digits.chunks(2).map(|pair| (pair[0] << 4) | pair.get(1).unwrap_or(&0)).collect();
         if digits.len() == 40 { Some(Self(bytes.try_into().ok()?)) } else { None }
     }
@@ -267,10 +268,6 @@ impl Identity {
         &self.public
     }
 
-    pub(crate) fn signing(&self) -> &SigningKey {
-        &self.signing
-    }
-
     /// Signs a 256-bit value, with the deterministic nonce of RFC 6979. `None` has a chance of 2^-160.
     pub(crate) fn sign(&self, value: &[u8; 32]) -> Option<[u8; SIGNATURE_LENGTH]> {
         let digest = reduced(value, self.public.key.components().q());
@@ -288,6 +285,9 @@ impl Identity {
 /// Shows the public half only.
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("fingerprint", &self.fingerprint()).field("tag", &self.tag).finish_non_exhaustive()
+        f.debug_struct("Identity")
+            .field("fingerprint", &self.fingerprint())
+            .field("tag", &self.tag)
+            .finish_non_exhaustive()
     }
 }

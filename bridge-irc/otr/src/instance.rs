@@ -64,7 +64,12 @@ impl Instance {
     }
 
     /// Takes up the keys of a finished exchange; `changed` is left for the session to fill in.
-    pub(crate) fn establish(&mut self, agreed: &Agreed, header: Header, now: Instant) -> Result<Established, Rejection> {
+    pub(crate) fn establish(
+        &mut self,
+        agreed: &Agreed,
+        header: Header,
+        now: Instant,
+    ) -> Result<Established, Rejection> {
         if agreed.theirs == agreed.ours.public {
             return Err(Rejection::Reflected);
         }

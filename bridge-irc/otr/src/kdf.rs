@@ -65,9 +65,8 @@ impl DataKeys {
     pub(crate) fn derive(secret: &[u8], high: bool) -> Self {
         let (send, receive) = if high { (1, 2) } else { (2, 1) };
         let cipher = |byte: u8| -> [u8; 16] {
-            let hash = Zeroizing::new(<[u8; 20]>::from(
-                Sha1::new().chain_update([byte]).chain_update(secret).finalize(),
-            ));
+            let hash =
+                Zeroizing::new(<[u8; 20]>::from(Sha1::new().chain_update([byte]).chain_update(secret).finalize()));
             std::array::from_fn(|i| hash[i])
         };
         let (send_cipher, receive_cipher) = (cipher(send), cipher(receive));

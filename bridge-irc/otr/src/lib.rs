@@ -22,7 +22,7 @@ mod tlv;
 mod wire;
 
 pub use error::{Error, Rejection};
-pub use event::{Config, Established, Event, Output, Policy, Sent, Text, TextId, Verification};
+pub use event::{Config, Established, Event, Output, Policy, Sent, TagPlace, Text, TextId, Verification};
 pub use identity::{Fingerprint, Identity, InstanceTag};
 pub use message::Version;
 pub use session::{Session, SessionState};

@@ -1,6 +1,7 @@
 //! What kind of line a peer sent: plain text with or without a tag, a query, an error, a fragment, or an encoded
 //! message. And the lines of those kinds that we send.
 
+use crate::event::TagPlace;
 use crate::message;
 
 /// Says "OTR is spoken here" to clients that look for it and is invisible to people.
@@ -8,6 +9,8 @@ const TAG_BASE: &[u8; 16] = b" \t  \t\t\t\t \t \t \t  ";
 const TAG_V1: &[u8; 8] = b" \t \t  \t ";
 const TAG_V2: &[u8; 8] = b"  \t\t  \t ";
 const TAG_V3: &[u8; 8] = b"  \t\t  \t\t";
+/// Ends mIRC formatting; here, a line that would otherwise end in blanks.
+const FORMATTING_OFF: &[u8] = b"\x0f";
 const ERROR: &[u8] = b"?OTR Error:";
 const QUERY: &[u8] = b"?OTR";
 
@@ -79,12 +82,19 @@ fn tagged(line: &[u8]) -> Option<(Vec<u8>, Versions)> {
         }
         rest = after;
     }
+    // What we put behind a tag at the end, another of us takes away.
+    if start > 0 && rest == FORMATTING_OFF {
+        rest = &[];
+    }
     Some(([&line[..start], rest].concat(), versions))
 }
 
-/// A text with our tag in front, where servers and clients that strip trailing blanks leave it alone.
-pub(crate) fn with_tag(text: &[u8]) -> Vec<u8> {
-    [TAG_BASE, TAG_V2.as_slice(), TAG_V3, text].concat()
+/// A text with our tag.
+pub(crate) fn with_tag(text: &[u8], place: TagPlace) -> Vec<u8> {
+    match place {
+        TagPlace::Leading => [TAG_BASE, TAG_V2.as_slice(), TAG_V3, text].concat(),
+        TagPlace::Trailing => [text, TAG_BASE, TAG_V2, TAG_V3, FORMATTING_OFF].concat(),
+    }
 }
 
 /// Our query, with a sentence for people whose client does not know it.
@@ -130,12 +140,13 @@ mod tests {
 
     #[test]
     fn a_tag_is_found_and_taken_out_wherever_it_stands() {
-        let tag = with_tag(b"");
+        let tag = with_tag(b"", TagPlace::Leading);
         for (line, text) in [
-            (with_tag(b"hello"), &b"hello"[..]),
+            (with_tag(b"hello", TagPlace::Leading), &b"hello"[..]),
+            (with_tag(b"hello", TagPlace::Trailing), b"hello"),
             ([b"hello", &tag[..]].concat(), b"hello"),
             ([b"hel", &tag[..], b"lo"].concat(), b"hello"),
-            (with_tag(b""), b""),
+            (tag.clone(), b""),
         ] {
             assert_eq!(classify(&line), Line::Tagged(text.to_vec(), V23));
         }

@@ -58,7 +58,12 @@ impl Ratchet {
     }
 
     /// Protects a plaintext and encodes it as a data message.
-    pub(crate) fn encrypt(&mut self, header: Header, plain: &[u8], ignore_unreadable: bool) -> Result<Vec<u8>, Rejection> {
+    pub(crate) fn encrypt(
+        &mut self,
+        header: Header,
+        plain: &[u8],
+        ignore_unreadable: bool,
+    ) -> Result<Vec<u8>, Rejection> {
         let (ours, theirs) = (self.our_keyid - 1, self.their_keyid);
         let next_key = self.our_next.public;
         let revealed = std::mem::take(&mut self.to_reveal);
@@ -68,8 +73,14 @@ impl Ratchet {
         let counter = pairing.sent.to_be_bytes();
         let mut encrypted = plain.to_vec();
         aes_ctr(&pairing.keys.send_cipher, &counter, &mut encrypted);
-        let message =
-            DataMessage { ignore_unreadable, sender_keyid: ours, recipient_keyid: theirs, next_key, counter, encrypted };
+        let message = DataMessage {
+            ignore_unreadable,
+            sender_keyid: ours,
+            recipient_keyid: theirs,
+            next_key,
+            counter,
+            encrypted,
+        };
         Ok(message.encode(header, |covered| hmac_sha1(&pairing.keys.send_mac, covered), &revealed))
     }
 

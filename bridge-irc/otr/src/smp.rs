@@ -92,6 +92,9 @@ impl Smp {
     /// A record of the protocol came. On any error the caller aborts the run; the state is idle by then.
     pub(crate) fn receive(&mut self, tlv: &Tlv) -> Result<Step, Rejection> {
         match (tlv.kind, std::mem::take(self)) {
+            // With the third message the peer has all it needs to see that the secrets differ, and some
+            // implementations then abort instead of sending the last message.
+            (kind::SMP_ABORT, Self::AwaitFourth { .. }) => Ok(Step::Done { same: false, reply: None }),
             (kind::SMP_ABORT, _) => Ok(Step::Aborted),
             (kind::SMP_1, Self::Idle) => {
                 *self = Self::Asked(first_message(&tlv.value)?);

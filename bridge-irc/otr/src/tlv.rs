@@ -74,7 +74,10 @@ mod tests {
         let plain = join(b"text", &tlvs);
         let (text, back) = split(&plain);
         assert_eq!(text, b"text");
-        assert_eq!(back.iter().map(|tlv| (tlv.kind, &tlv.value[..])).collect::<Vec<_>>(), [(7, &b"q\0rest"[..]), (1, b"")]);
+        assert_eq!(
+            back.iter().map(|tlv| (tlv.kind, &tlv.value[..])).collect::<Vec<_>>(),
+            [(7, &b"q\0rest"[..]), (1, b"")]
+        );
     }
 
     #[test]

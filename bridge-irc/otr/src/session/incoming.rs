@@ -213,6 +213,7 @@ impl Session {
         }
         self.active = Some(self.instances[at].tag);
         self.pending = None;
+        self.last_query = None;
         self.expects = true;
         let changed = established.changed;
         out.events.push(Event::Established(established));
@@ -327,9 +328,10 @@ impl Session {
             return Ok(at);
         }
         if self.instances.len() >= limits::MAX_INSTANCES {
-            let spare = (0..self.instances.len())
-                .filter(|&at| Some(self.instances[at].tag) != self.active)
-                .min_by_key(|&at| (matches!(self.instances[at].state, State::Private(_)), self.instances[at].auth_moved));
+            let spare =
+                (0..self.instances.len()).filter(|&at| Some(self.instances[at].tag) != self.active).min_by_key(|&at| {
+                    (matches!(self.instances[at].state, State::Private(_)), self.instances[at].auth_moved)
+                });
             self.instances.swap_remove(spare.ok_or(Rejection::TooMany)?);
         }
         self.instances.push(Instance::new(tag, version, now));

@@ -358,7 +358,7 @@ impl Session {
             return text.to_vec();
         }
         self.offer = Offer::Made(now);
-        line::with_tag(text)
+        line::with_tag(text, self.config.tag_place)
     }
 
     fn expire(&mut self, now: Instant, out: &mut Output) {

@@ -26,6 +26,7 @@ mod stream;
 mod unanswered;
 
 pub use config::{LimitsConfig, Listener, SmtpConfig, SubmissionConfig, TlsMode};
+pub use proto::plain_response;
 
 use config::Checked;
 use mesyx_sdk::config::schema;

@@ -258,8 +258,10 @@ mod tests {
         Assembly::new(b"Trace: x\r\n".to_vec(), LIMIT, budget())
     }
 
+    type Outcome = (Result<Vec<u8>, Refusal>, Vec<u8>);
+
     /// The message or its refusal, and what was left behind the end; `None` without an end.
-    fn data(pieces: &[&[u8]]) -> Option<(Result<Vec<u8>, Refusal>, Vec<u8>)> {
+    fn data(pieces: &[&[u8]]) -> Option<Outcome> {
         let mut assembly = assembly();
         for (index, piece) in pieces.iter().enumerate() {
             let mut input = *piece;

@@ -70,7 +70,10 @@ impl Cursor<'_> {
 
     fn parameters(&mut self, budget: &mut Budget) -> Parameters {
         let mut parameters = Vec::new();
-        while self.skip_past(b';') {
+        // Some senders forget the `;` before the first parameter.
+        let mut first = Cursor { rest: self.rest };
+        let mut begins = !first.token().is_empty() && first.take(b'=');
+        while std::mem::take(&mut begins) || self.skip_past(b';') {
             let name = self.token();
             if name.is_empty() || !self.take(b'=') {
                 continue;

@@ -181,9 +181,9 @@ impl Scanner<'_> {
     fn part_ends(&mut self, delimiter: &Delimiter, line: &Line) {
         // The line end before a delimiter belongs to the delimiter (RFC 2046, section 5.1.1).
         let before = &self.content[..line.start];
-        let end = before.strip_suffix(b"\r\n").or_else(|| before.strip_suffix(b"\n")).unwrap_or(before).len();
+        let mut end = before.strip_suffix(b"\r\n").or_else(|| before.strip_suffix(b"\n")).unwrap_or(before).len();
         while self.open.len() > delimiter.place + 1 {
-            self.end_innermost(end, true);
+            end = self.end_innermost(end, true);
         }
         self.header_lines = None;
         let Some(&index) = self.open.get(delimiter.place) else { return };
@@ -210,7 +210,9 @@ impl Scanner<'_> {
     }
 
     /// Ends the innermost part at `end`; `at_delimiter`: before a line end that is not its own.
-    fn end_innermost(&mut self, end: usize, at_delimiter: bool) {
+    ///
+    /// Tells where it really ends: a part that began behind `end` is empty, and what holds it reaches as far.
+    fn end_innermost(&mut self, end: usize, at_delimiter: bool) -> usize {
         if self.header_lines.is_some() {
             let start = self.open.last().and_then(|&index| self.nodes.get(index)).map_or(0, |node| node.header.start);
             let end = end.max(start);
@@ -218,9 +220,10 @@ impl Scanner<'_> {
             // A message's headers began where nothing is left: it ends with what held it.
             self.header_lines = None;
         }
-        let (Some(index), Some(began)) = (self.open.pop(), self.body_began.pop()) else { return };
-        let Some(node) = self.nodes.get_mut(index) else { return };
+        let (Some(index), Some(began)) = (self.open.pop(), self.body_began.pop()) else { return end };
+        let Some(node) = self.nodes.get_mut(index) else { return end };
         node.body.end = end.max(node.body.start);
+        let end = node.body.end;
         let body = &self.content[node.body.clone()];
         // Where the line end went to the delimiter, an empty last line went with it.
         let empty_last = at_delimiter && (body.is_empty() || body.ends_with(b"\n"));
@@ -229,6 +232,7 @@ impl Scanner<'_> {
             let boundary = boundary.clone();
             self.forget_place(&boundary, self.open.len());
         }
+        end
     }
 
     fn forget(&mut self, boundary: &[u8]) {

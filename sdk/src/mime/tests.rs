@@ -137,6 +137,12 @@ fn an_outer_delimiter_ends_all_that_is_inside() {
 }
 
 #[test]
+fn an_empty_part_before_an_outer_delimiter_stays_inside() {
+    let message = b"Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n--a--";
+    assert_eq!(check_all(message), 3);
+}
+
+#[test]
 fn a_missing_close_ends_with_the_message() {
     let message = b"Content-Type: multipart/mixed; boundary=x\n\n--x\n\none\n--x\n\ntwo\n";
     let summary = read(message);
@@ -193,6 +199,12 @@ fn descriptions_of_a_part() {
     assert_eq!(part.description.as_deref(), Some(&b"some text"[..]));
     assert_eq!(part.md5.as_deref(), Some(&b"Q2hlY2s="[..]));
     assert_eq!(part.location.as_deref(), Some(&b"http://x/"[..]));
+}
+
+#[test]
+fn a_forgotten_semicolon() {
+    let summary = read(b"Content-Type: multipart/mixed\r\n\tboundary=x; y=z\r\n\r\n--x\r\n\r\none\r\n--x--");
+    assert_eq!((parts(&summary.structure).len(), summary.structure.parameters.len()), (1, 2));
 }
 
 #[test]

@@ -268,6 +268,13 @@ impl Identity {
         &self.public
     }
 
+    /// p, q, g, y and the secret x, big-endian.
+    pub(crate) fn numbers(&self) -> [Zeroizing<Vec<u8>>; 5] {
+        let (key, bytes) = (&self.public.key, |number: &BoxedUint| Zeroizing::new(number.to_be_bytes().into_vec()));
+        let (p, q, g) = (key.components().p().as_ref(), key.components().q().as_ref(), key.components().g().as_ref());
+        [bytes(p), bytes(q), bytes(g), bytes(key.y()), bytes(self.signing.x())]
+    }
+
     /// Signs a 256-bit value, with the deterministic nonce of RFC 6979. `None` has a chance of 2^-160.
     pub(crate) fn sign(&self, value: &[u8; 32]) -> Option<[u8; SIGNATURE_LENGTH]> {
         let digest = reduced(value, self.public.key.components().q());

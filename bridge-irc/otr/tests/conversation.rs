@@ -178,6 +178,23 @@ fn after_the_peer_ended_nothing_goes_out_in_the_clear() {
 }
 
 #[test]
+fn after_our_end_a_late_message_does_not_begin_the_conversation_again() {
+    let mut pair = Pair::private(Config::default(), Config::default());
+    let late = pair.b.send(b"late", pair.now).unwrap().1.lines.remove(0);
+    pair.a.end(pair.now);
+    let out = pair.a.receive(&late, pair.now);
+    assert_eq!((out.events, out.lines.len()), (vec![Event::Unreadable(Rejection::UnknownKeys)], 0));
+}
+
+#[test]
+fn tags_of_version_2_are_answered_once() {
+    let mut b = Session::new(bob(), Config::default());
+    let line = b"\x20\t\x20\x20\t\t\t\t\x20\t\x20\t\x20\t\x20\x20\x20\x20\t\t\x20\x20\t\x20hi";
+    let now = std::time::Instant::now();
+    assert_eq!((0..5).map(|_| b.receive(line, now).lines.len()).sum::<usize>(), 1);
+}
+
+#[test]
 fn a_start_after_the_end_holds_texts_until_the_peer_answers() {
     let mut pair = Pair::private(Config::default(), Config::default());
     let out = pair.b.end(pair.now);

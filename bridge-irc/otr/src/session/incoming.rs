@@ -40,7 +40,7 @@ impl Session {
             Line::Tagged(text, versions) => {
                 self.plain(&text, &mut out);
                 // Clients tag every text until they are answered; one answer at a time is enough.
-                if self.pending.is_none() {
+                if self.pending.is_none() && !self.instances.iter().any(|i| matches!(i.auth, Auth::AwaitKey(_))) {
                     self.commit(versions, now, &mut out);
                 }
             }
@@ -215,6 +215,7 @@ impl Session {
         self.pending = None;
         self.last_query = None;
         self.expects = true;
+        self.offer = Offer::Rejected;
         let changed = established.changed;
         out.events.push(Event::Established(established));
         if !changed {
@@ -246,7 +247,7 @@ impl Session {
             // A copy of what was read already lost nobody anything.
             let lost = why != Rejection::Replayed && !quiet;
             out.events.push(if lost { Event::Unreadable(why) } else { Event::Rejected(why) });
-            if lost && self.replies.allow(now) {
+            if lost && !matches!(self.offer, Offer::Withdrawn) && self.replies.allow(now) {
                 out.lines.push(line::our_error(COULD_NOT_READ));
             }
             return;

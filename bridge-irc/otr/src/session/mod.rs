@@ -64,8 +64,11 @@ struct Held {
 enum Offer {
     NotMade,
     Made(Instant),
-    /// A plain text without a tag came back, or the user wants none.
+    /// A plain text without a tag came back, or OTR was spoken and there is nothing left to offer.
     Rejected,
+    /// The user ended the private conversation. Not even an error is sent that a peer could take for a wish to begin
+    /// again.
+    Withdrawn,
 }
 
 impl Session {
@@ -203,7 +206,7 @@ impl Session {
         self.active = None;
         self.pending = None;
         self.expects = false;
-        self.offer = Offer::Rejected;
+        self.offer = Offer::Withdrawn;
         out.events.extend(self.held.drain(..).map(|held| Event::HeldExpired { id: held.id, text: held.text }));
         out
     }
@@ -351,7 +354,7 @@ impl Session {
         let due = match self.offer {
             Offer::NotMade => true,
             Offer::Made(when) => now.saturating_duration_since(when) >= limits::TAG_INTERVAL,
-            Offer::Rejected => false,
+            Offer::Rejected | Offer::Withdrawn => false,
         };
         let untaggable = text.first().is_none_or(|first| matches!(first, 1 | b' ' | b'\t'));
         if !due || untaggable {

@@ -10,7 +10,8 @@ mod peer;
 
 use common::{alice, clear_texts, private_texts};
 use mesyx_otr::{
-    Config, Event, Fingerprint, Identity, Policy, Rejection, Sent, Session, SessionState, TagPlace, Version,
+    Config, Event, Fingerprint, Identity, KeyFileAccount, Policy, Rejection, Sent, Session, SessionState, TagPlace,
+    Version,
 };
 use peer::{Conversation, Kind, Peer, hex, skipped};
 use std::path::{Path, PathBuf};
@@ -233,6 +234,26 @@ fn only_fitting_lines(talk: &Conversation, max_line: Option<usize>) {
         assert!(otr.clone().all(|(_, line)| line.len() <= max));
         assert!(otr.clone().any(|(_, line)| line.starts_with(b"?OTR|") || line.starts_with(b"?OTR,")));
     }
+}
+
+#[test]
+fn keys_go_to_libotr_and_back() {
+    if skipped() {
+        return;
+    }
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("keys-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("otr.key");
+    let account = KeyFileAccount { name: "peer".into(), protocol: "irc".into() };
+    std::fs::write(&file, alice().to_key_file(&account)).unwrap();
+    let ours = alice().fingerprint().to_string().replace(' ', "");
+    assert_eq!(Peer::start(Kind::Libotr("3"), &directory).fingerprint, ours);
+
+    let theirs = std::fs::read_to_string(key_directory(Kind::Libotr("3")).join("otr.key")).unwrap();
+    let keys = Identity::read_key_file(&theirs).unwrap();
+    let peer = Peer::start(Kind::Libotr("3"), &key_directory(Kind::Libotr("3")));
+    assert_eq!((keys.len(), &keys[0].0), (1, &account));
+    assert_eq!(keys[0].1.fingerprint().to_string().replace(' ', ""), peer.fingerprint);
 }
 
 #[test]

@@ -56,18 +56,33 @@ impl Commitment {
     }
 }
 
-/// Where an exchange with one instance stands.
+/// Where an exchange with one instance stands. The secrets of each state are boxed, so that moving the state leaves no
+/// copies of them behind.
 #[derive(Default)]
 pub(crate) enum Auth {
     /// No exchange under way.
     #[default]
     Idle,
     /// We committed.
-    AwaitKey(Commitment),
+    AwaitKey(Box<Commitment>),
     /// They committed, we sent our key.
-    AwaitReveal { dh: DhPair, commit: DhCommit },
+    AwaitReveal(Box<Answered>),
     /// We committed, had their key, and revealed.
-    AwaitSignature { dh: DhPair, theirs: Element, keys: AkeKeys, sent: RevealSignature },
+    AwaitSignature(Box<Revealed>),
+}
+
+/// The responder's state.
+pub(crate) struct Answered {
+    dh: DhPair,
+    commit: DhCommit,
+}
+
+/// The committer's state once it knows the peer's key.
+pub(crate) struct Revealed {
+    dh: DhPair,
+    theirs: Element,
+    keys: AkeKeys,
+    sent: RevealSignature,
 }
 
 /// What a finished exchange gives.
@@ -89,11 +104,11 @@ impl Auth {
                 return Ok(line);
             }
             // The same key again: another g^y for each new commitment would leave the two sides out of step.
-            Self::AwaitReveal { dh, .. } => dh,
-            Self::Idle | Self::AwaitKey(_) | Self::AwaitSignature { .. } => DhPair::generate()?,
+            Self::AwaitReveal(answered) => answered.dh,
+            Self::Idle | Self::AwaitKey(_) | Self::AwaitSignature(_) => DhPair::generate()?,
         };
         let line = encode_dh_key(header, &dh.public);
-        *self = Self::AwaitReveal { dh, commit };
+        *self = Self::AwaitReveal(Box::new(Answered { dh, commit }));
         Ok(line)
     }
 
@@ -111,11 +126,11 @@ impl Auth {
                 let signature = seal_signature(&keys.reveal, &dh.public, &theirs, identity)?;
                 let sent = RevealSignature { key: *commitment.key, signature };
                 let line = sent.encode(header);
-                *self = Self::AwaitSignature { dh, theirs, keys, sent };
+                *self = Self::AwaitSignature(Box::new(Revealed { dh, theirs, keys, sent }));
                 Ok(line)
             }
             // A copy of the key that we answered already: the answer may have been lost.
-            Self::AwaitSignature { theirs: known, sent, .. } if *known == theirs => Ok(sent.encode(header)),
+            Self::AwaitSignature(revealed) if revealed.theirs == theirs => Ok(revealed.sent.encode(header)),
             _ => Err(Rejection::Unexpected),
         }
     }
@@ -127,7 +142,8 @@ impl Auth {
         header: Header,
         identity: &Identity,
     ) -> Result<(Vec<u8>, Agreed), Rejection> {
-        let Self::AwaitReveal { dh, commit } = self else { return Err(Rejection::Unexpected) };
+        let Self::AwaitReveal(answered) = self else { return Err(Rejection::Unexpected) };
+        let Answered { dh, commit } = &**answered;
         let mut opened = commit.encrypted.clone();
         aes_ctr(&message.key, &[0; 8], &mut opened);
         if !same(&Sha256::digest(&opened), &commit.hash) {
@@ -146,7 +162,8 @@ impl Auth {
 
     /// A Signature message came: ends the exchange.
     pub(crate) fn on_signature(&mut self, message: &SealedSignature) -> Result<Agreed, Rejection> {
-        let Self::AwaitSignature { dh, theirs, keys, .. } = self else { return Err(Rejection::Unexpected) };
+        let Self::AwaitSignature(revealed) = self else { return Err(Rejection::Unexpected) };
+        let Revealed { dh, theirs, keys, .. } = &**revealed;
         let (their_key, their_keyid) = open_signature(&keys.signature, message, theirs, &dh.public)?;
         let agreed = Agreed { ssid: keys.ssid, ours: dh.clone(), theirs: *theirs, their_keyid, their_key };
         *self = Self::Idle;

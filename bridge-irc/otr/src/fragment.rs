@@ -145,7 +145,10 @@ mod tests {
             let line = vec![b'a'; length];
             let lines = split(line.clone(), Header { version, ..HEADER }, Some(max));
             prop_assert!(lines.iter().all(|line| line.len() <= max.max(limits::MIN_LINE)));
-            if lines.len() == 1 { return Ok(prop_assert_eq!(&lines[0], &line)); }
+            if lines.len() == 1 {
+                prop_assert_eq!(&lines[0], &line);
+                return Ok(());
+            }
             let (mut collector, now) = (Collector::default(), Instant::now());
             for (i, fragment) in lines.iter().enumerate() {
                 let whole = collector.add(fragment, OURS, now).unwrap();

@@ -53,7 +53,7 @@ impl Instance {
 
     /// A signature is on its way that will replace the keys: what is encrypted now could not be read by then.
     pub(crate) fn keys_about_to_change(&self) -> bool {
-        matches!(self.auth, Auth::AwaitSignature { .. })
+        matches!(self.auth, Auth::AwaitSignature(_))
     }
 
     /// Forgets an exchange that got stuck.

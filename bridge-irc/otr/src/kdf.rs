@@ -120,3 +120,53 @@ fn hmac_key<const N: usize>(key: &[u8; N]) -> Zeroizing<[u8; 64]> {
 pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Computed with Python's hashlib from the text of the specification.
+    #[test]
+    fn keys_are_those_of_the_specification() {
+        let secret = [0, 0, 0, 5, 1, 2, 3, 4, 5];
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let keys = AkeKeys::derive(&secret);
+        assert_eq!(hex(&keys.ssid), "b8a105dded125a44");
+        assert_eq!(hex(&keys.reveal.cipher), "3c4ebd0b99819c4de561103990d22c45");
+        assert_eq!(hex(&keys.signature.cipher), "279d385c1f1e8f7999e22837ac551d5c");
+        assert_eq!(hex(&keys.reveal.signed), "b148b47d7973fe0c23aa8294679f6704cfd4feda02fd2e80d57e99432ea6fd1b");
+        assert_eq!(hex(&keys.reveal.mac), "64e38c9116d2a8eb378e915be3931ca74c79b7104c18dec78a7e043a88766e81");
+        assert_eq!(hex(&keys.signature.signed), "460bc4f9064c915dcf65e938fdc4b306eba22bfcd6689c3abb235b9be4d9fa1b");
+        assert_eq!(hex(&keys.signature.mac), "2cc9f6f6f5a1e6027079e80d924d437e7a3f7cd74ca95796c96a3b0b04d666d1");
+        let (high, low) = (DataKeys::derive(&secret, true), DataKeys::derive(&secret, false));
+        assert_eq!(hex(&high.send_cipher), "ad0fc083d2c74e3e4bc5ffb43a0bb135");
+        assert_eq!(hex(&high.send_mac), "9cdb8109b40ea797008b2da192c84fd3b36dd43d");
+        assert_eq!(hex(&high.receive_cipher), "f83a14a742cf4330ef2fed0c65da7484");
+        assert_eq!(hex(&high.receive_mac), "b4fb96ee96324190672de026fa544c89a19a65c9");
+        assert_eq!((high.send_cipher, high.send_mac), (low.receive_cipher, low.receive_mac));
+        assert_eq!((high.receive_cipher, high.receive_mac), (low.send_cipher, low.send_mac));
+    }
+
+    /// RFC 2202, case 2, has a 4-byte key; padded with zeros to 20 bytes it is the same key. RFC 4231, case 2, alike.
+    #[test]
+    fn codes_are_those_of_the_rfcs() {
+        let (mut short, mut long) = ([0; 20], [0; 32]);
+        short[..4].copy_from_slice(b"Jefe");
+        long[..4].copy_from_slice(b"Jefe");
+        let text = b"what do ya want for nothing?";
+        assert_eq!(hmac_sha1(&short, text)[..4], [0xef, 0xfc, 0xdf, 0x6a]);
+        assert_eq!(hmac_sha256(&long, &[&text[..5], &text[5..]])[..4], [0x5b, 0xdc, 0xc1, 0x46]);
+        assert_eq!(hmac_sha256_160(&long, &[text]), hmac_sha256(&long, &[text])[..20]);
+    }
+
+    /// The keystream of the zero key and zero counter is AES of the zero block (FIPS 197 implementations agree on it).
+    #[test]
+    fn counter_mode_counts_in_the_lower_half() {
+        let mut bytes = [0; 32];
+        aes_ctr(&[0; 16], &[0; 8], &mut bytes);
+        assert_eq!(bytes[..4], [0x66, 0xe9, 0x4b, 0xd4]);
+        let mut other = [0; 16];
+        aes_ctr(&[0; 16], &[0, 0, 0, 0, 0, 0, 0, 1], &mut other);
+        assert_ne!(bytes[16..], other);
+    }
+}

@@ -14,26 +14,53 @@ use crate::{Error, Rejection};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-/// Where a run stands.
+/// Where a run stands. Boxed, so that moving the state leaves no copies of the secrets behind.
 #[derive(Default)]
 pub(crate) enum Smp {
     /// None under way.
     #[default]
     Idle,
     /// The peer began; its first message is checked, and our user's secret is awaited.
-    Asked(FirstMessage),
+    Asked(Box<FirstMessage>),
     /// We began, and wait for the second message.
-    AwaitSecond { a2: Exponent, a3: Exponent, secret: Exponent },
+    AwaitSecond(Box<Initiator>),
     /// We answered, and wait for the third message.
-    AwaitThird { g3a: Element, g2: Element, g3: Element, b3: Exponent, pb: Element, qb: Element },
+    AwaitThird(Box<Responder>),
     /// We sent the third message, and wait for the last.
-    AwaitFourth { g3b: Element, a3: Exponent, quotient_p: Element, quotient_q: Element },
+    AwaitFourth(Box<Settling>),
 }
 
 /// The checked contents of a first message.
 pub(crate) struct FirstMessage {
     g2a: Element,
     g3a: Element,
+}
+
+/// The initiator's state after the first message.
+pub(crate) struct Initiator {
+    a2: Exponent,
+    a3: Exponent,
+    secret: Exponent,
+}
+
+/// The responder's state after the second message.
+pub(crate) struct Responder {
+    g3a: Element,
+    g2: Element,
+    g3: Element,
+    b3: Exponent,
+    pb: Element,
+    qb: Element,
+}
+
+/// The initiator's state after the third message.
+pub(crate) struct Settling {
+    g3b: Element,
+    a3: Exponent,
+    /// Pa / Pb.
+    p: Element,
+    /// Qa / Qb.
+    q: Element,
 }
 
 /// What a message of the peer led to.
@@ -72,12 +99,13 @@ impl Smp {
             None => out.finish(kind::SMP_1, &[]),
             Some(question) => out.finish(kind::SMP_1_WITH_QUESTION, &[question, &[0]].concat()),
         };
-        Ok((Self::AwaitSecond { a2, a3, secret }, tlv))
+        Ok((Self::AwaitSecond(Box::new(Initiator { a2, a3, secret })), tlv))
     }
 
     /// Our user's answer to the peer's question: the second message. `None` if nothing was asked.
     pub(crate) fn answer(&mut self, secret: &Exponent) -> Result<Option<Tlv>, Error> {
-        let Self::Asked(FirstMessage { g2a, g3a }) = self else { return Ok(None) };
+        let Self::Asked(first) = self else { return Ok(None) };
+        let FirstMessage { g2a, g3a } = **first;
         let (b2, b3, r) = (Exponent::random_full()?, Exponent::random_full()?, Exponent::random_full()?);
         let (g2, g3) = (g2a.pow(&b2), g3a.pow(&b3));
         let (pb, qb) = (g3.pow(&r), Element::G.pow(&r).mul(&g2.pow(secret)));
@@ -85,7 +113,7 @@ impl Smp {
         out.element(&Element::G.pow(&b2)).log_proof(&KnowsLog::prove(3, &b2)?);
         out.element(&Element::G.pow(&b3)).log_proof(&KnowsLog::prove(4, &b3)?);
         out.element(&pb).element(&qb).coordinates_proof(&KnowsCoordinates::prove(5, &g2, &g3, &r, secret)?);
-        *self = Self::AwaitThird { g3a: *g3a, g2, g3, b3, pb, qb };
+        *self = Self::AwaitThird(Box::new(Responder { g3a, g2, g3, b3, pb, qb }));
         Ok(Some(out.finish(kind::SMP_2, &[])))
     }
 
@@ -94,29 +122,45 @@ impl Smp {
         match (tlv.kind, std::mem::take(self)) {
             // With the third message the peer has all it needs to see that the secrets differ, and some
             // implementations then abort instead of sending the last message.
-            (kind::SMP_ABORT, Self::AwaitFourth { .. }) => Ok(Step::Done { same: false, reply: None }),
+            (kind::SMP_ABORT, Self::AwaitFourth(_)) => Ok(Step::Done { same: false, reply: None }),
             (kind::SMP_ABORT, _) => Ok(Step::Aborted),
             (kind::SMP_1, Self::Idle) => {
-                *self = Self::Asked(first_message(&tlv.value)?);
+                *self = Self::Asked(FirstMessage::read(&tlv.value)?);
                 Ok(Step::Ask(None))
             }
             (kind::SMP_1_WITH_QUESTION, Self::Idle) => {
                 let end = tlv.value.iter().position(|&byte| byte == 0).ok_or(MALFORMED)?;
-                *self = Self::Asked(first_message(&tlv.value[end + 1..])?);
+                *self = Self::Asked(FirstMessage::read(&tlv.value[end + 1..])?);
                 Ok(Step::Ask(Some(tlv.value[..end].to_vec())))
             }
-            (kind::SMP_2, Self::AwaitSecond { a2, a3, secret }) => self.on_second(&tlv.value, &a2, a3, &secret),
-            (kind::SMP_3, Self::AwaitThird { g3a, g2, g3, b3, pb, qb }) => {
-                on_third(&tlv.value, &g3a, &g2, &g3, &b3, &pb, &qb)
+            (kind::SMP_2, Self::AwaitSecond(initiator)) => {
+                let (settling, reply) = initiator.on_second(&tlv.value)?;
+                *self = Self::AwaitFourth(Box::new(settling));
+                Ok(Step::Reply(reply))
             }
-            (kind::SMP_4, Self::AwaitFourth { g3b, a3, quotient_p, quotient_q }) => {
-                on_fourth(&tlv.value, &g3b, &a3, &quotient_p, &quotient_q)
-            }
+            (kind::SMP_3, Self::AwaitThird(responder)) => responder.on_third(&tlv.value),
+            (kind::SMP_4, Self::AwaitFourth(settling)) => settling.on_fourth(&tlv.value),
             _ => Err(Rejection::Unexpected),
         }
     }
+}
 
-    fn on_second(&mut self, value: &[u8], a2: &Exponent, a3: Exponent, secret: &Exponent) -> Result<Step, Rejection> {
+impl FirstMessage {
+    fn read(value: &[u8]) -> Result<Box<Self>, Rejection> {
+        let mut reader = open(value, 6)?;
+        let (g2a, g2_proof) = (reader.element()?, KnowsLog::read(&mut reader)?);
+        let (g3a, g3_proof) = (reader.element()?, KnowsLog::read(&mut reader)?);
+        reader.end()?;
+        g2_proof.check(1, &g2a)?;
+        g3_proof.check(2, &g3a)?;
+        Ok(Box::new(Self { g2a, g3a }))
+    }
+}
+
+impl Initiator {
+    /// Checks the second message and makes the third.
+    fn on_second(&self, value: &[u8]) -> Result<(Settling, Tlv), Rejection> {
+        let Self { a2, a3, secret } = self;
         let mut reader = open(value, 11)?;
         let (g2b, g2_proof) = (reader.element()?, KnowsLog::read(&mut reader)?);
         let (g3b, g3_proof) = (reader.element()?, KnowsLog::read(&mut reader)?);
@@ -124,7 +168,7 @@ impl Smp {
         reader.end()?;
         g2_proof.check(3, &g2b)?;
         g3_proof.check(4, &g3b)?;
-        let (g2, g3) = (g2b.pow(a2), g3b.pow(&a3));
+        let (g2, g3) = (g2b.pow(a2), g3b.pow(a3));
         proof.check(5, &g2, &g3, &pb, &qb)?;
 
         let r = Exponent::random_full()?;
@@ -132,67 +176,46 @@ impl Smp {
         if pa == pb || qa == qb {
             return Err(Rejection::OutOfRange);
         }
-        let quotient_q = qa.div(&qb);
+        let (p, q) = (pa.div(&pb), qa.div(&qb));
         let mut out = Message::default();
         out.element(&pa).element(&qa).coordinates_proof(&KnowsCoordinates::prove(6, &g2, &g3, &r, secret)?);
-        out.element(&quotient_q.pow(&a3)).equal_logs_proof(&EqualLogs::prove(7, &quotient_q, &a3)?);
-        *self = Self::AwaitFourth { g3b, a3, quotient_p: pa.div(&pb), quotient_q };
-        Ok(Step::Reply(out.finish(kind::SMP_3, &[])))
+        out.element(&q.pow(a3)).equal_logs_proof(&EqualLogs::prove(7, &q, a3)?);
+        Ok((Settling { g3b, a3: a3.clone(), p, q }, out.finish(kind::SMP_3, &[])))
     }
 }
 
-/// The third message: settles the question for us, and lets the initiator settle it with our last message.
-fn on_third(
-    value: &[u8],
-    g3a: &Element,
-    g2: &Element,
-    g3: &Element,
-    b3: &Exponent,
-    pb: &Element,
-    qb: &Element,
-) -> Result<Step, Rejection> {
-    let mut reader = open(value, 8)?;
-    let (pa, qa, proof) = (reader.element()?, reader.element()?, KnowsCoordinates::read(&mut reader)?);
-    let (ra, ra_proof) = (reader.element()?, EqualLogs::read(&mut reader)?);
-    reader.end()?;
-    if pa == *pb || qa == *qb {
-        return Err(Rejection::OutOfRange);
-    }
-    proof.check(6, g2, g3, &pa, &qa)?;
-    let quotient_q = qa.div(qb);
-    ra_proof.check(7, g3a, &quotient_q, &ra)?;
+impl Responder {
+    /// Checks the third message: settles the question for us, and lets the initiator settle it with our last message.
+    fn on_third(&self, value: &[u8]) -> Result<Step, Rejection> {
+        let mut reader = open(value, 8)?;
+        let (pa, qa, proof) = (reader.element()?, reader.element()?, KnowsCoordinates::read(&mut reader)?);
+        let (ra, ra_proof) = (reader.element()?, EqualLogs::read(&mut reader)?);
+        reader.end()?;
+        if pa == self.pb || qa == self.qb {
+            return Err(Rejection::OutOfRange);
+        }
+        proof.check(6, &self.g2, &self.g3, &pa, &qa)?;
+        let (p, q) = (pa.div(&self.pb), qa.div(&self.qb));
+        ra_proof.check(7, &self.g3a, &q, &ra)?;
 
-    let mut out = Message::default();
-    out.element(&quotient_q.pow(b3)).equal_logs_proof(&EqualLogs::prove(8, &quotient_q, b3)?);
-    let same = ra.pow(b3) == pa.div(pb);
-    Ok(Step::Done { same, reply: Some(out.finish(kind::SMP_4, &[])) })
+        let mut out = Message::default();
+        out.element(&q.pow(&self.b3)).equal_logs_proof(&EqualLogs::prove(8, &q, &self.b3)?);
+        Ok(Step::Done { same: ra.pow(&self.b3) == p, reply: Some(out.finish(kind::SMP_4, &[])) })
+    }
 }
 
-fn on_fourth(
-    value: &[u8],
-    g3b: &Element,
-    a3: &Exponent,
-    quotient_p: &Element,
-    quotient_q: &Element,
-) -> Result<Step, Rejection> {
-    let mut reader = open(value, 3)?;
-    let (rb, proof) = (reader.element()?, EqualLogs::read(&mut reader)?);
-    reader.end()?;
-    proof.check(8, g3b, quotient_q, &rb)?;
-    Ok(Step::Done { same: rb.pow(a3) == *quotient_p, reply: None })
+impl Settling {
+    /// Checks the last message.
+    fn on_fourth(&self, value: &[u8]) -> Result<Step, Rejection> {
+        let mut reader = open(value, 3)?;
+        let (rb, proof) = (reader.element()?, EqualLogs::read(&mut reader)?);
+        reader.end()?;
+        proof.check(8, &self.g3b, &self.q, &rb)?;
+        Ok(Step::Done { same: rb.pow(&self.a3) == self.p, reply: None })
+    }
 }
 
 const MALFORMED: Rejection = Rejection::Malformed("SMP message");
-
-fn first_message(value: &[u8]) -> Result<FirstMessage, Rejection> {
-    let mut reader = open(value, 6)?;
-    let (g2a, g2_proof) = (reader.element()?, KnowsLog::read(&mut reader)?);
-    let (g3a, g3_proof) = (reader.element()?, KnowsLog::read(&mut reader)?);
-    reader.end()?;
-    g2_proof.check(1, &g2a)?;
-    g3_proof.check(2, &g3a)?;
-    Ok(FirstMessage { g2a, g3a })
-}
 
 /// Every message is a count and that many MPIs.
 fn open(value: &[u8], count: u32) -> Result<Reader<'_>, Rejection> {
@@ -242,3 +265,6 @@ impl Message {
         Tlv { kind, value: out.0 }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,7 +148,7 @@ fn a_changed_fingerprint_is_reported_and_held_texts_wait_for_the_user() {
     );
     assert!(private_texts(&b).is_empty());
     let out = pair.a.release_held(pair.now).unwrap();
-    pair.from_a(out);
+    pair.a_sends(out);
     let (a, b) = pair.take();
     assert!(a.contains(&Event::HeldSent(id)));
     assert_eq!(private_texts(&b), [b"for the old key only"]);
@@ -158,7 +158,7 @@ fn a_changed_fingerprint_is_reported_and_held_texts_wait_for_the_user() {
 fn after_the_peer_ended_nothing_goes_out_in_the_clear() {
     let mut pair = Pair::private(Config::default(), Config::default());
     let out = pair.b.end(pair.now);
-    pair.from_b(out);
+    pair.b_sends(out);
     assert_eq!(pair.take().0, [Event::EndedByPeer]);
     assert_eq!(pair.a.state(), SessionState::Finished);
     assert_eq!(pair.a.send(b"secret", pair.now).err(), Some(Error::Finished));
@@ -168,11 +168,11 @@ fn after_the_peer_ended_nothing_goes_out_in_the_clear() {
     assert_eq!(clear_texts(&pair.take().0), [(b"clear".to_vec(), true)]);
     // The user decides: either private again ...
     let out = pair.a.start(pair.now).unwrap();
-    pair.from_a(out);
+    pair.a_sends(out);
     assert_eq!(pair.a_says(b"again"), Sent::Encrypted);
     // ... or in the clear.
     let out = pair.a.end(pair.now);
-    pair.from_a(out);
+    pair.a_sends(out);
     pair.take();
     assert_eq!(pair.a.send(b"plain", pair.now).unwrap().1.lines, [b"plain"]);
 }
@@ -198,11 +198,11 @@ fn tags_of_version_2_are_answered_once() {
 fn a_start_after_the_end_holds_texts_until_the_peer_answers() {
     let mut pair = Pair::private(Config::default(), Config::default());
     let out = pair.b.end(pair.now);
-    pair.from_b(out);
+    pair.b_sends(out);
     let query = pair.a.start(pair.now).unwrap();
     let (sent, out) = pair.a.send(b"secret", pair.now).unwrap();
     assert!(matches!(sent, Sent::Held(_)) && out.lines.is_empty());
-    pair.from_a(query);
+    pair.a_sends(query);
     assert_eq!(private_texts(&pair.take().1), [b"secret"]);
 }
 
@@ -214,9 +214,9 @@ fn refreshing_keeps_the_conversation() {
         let out = if side % 2 == 0 { pair.a.start(pair.now) } else { pair.b.start(pair.now) };
         let out = out.unwrap();
         if side % 2 == 0 {
-            pair.from_a(out)
+            pair.a_sends(out)
         } else {
-            pair.from_b(out)
+            pair.b_sends(out)
         }
         let (a, b) = pair.take();
         assert!(a.iter().any(|event| matches!(event, Event::Established(e) if e.refreshed)));
@@ -236,11 +236,11 @@ fn both_may_begin_at_once() {
         // Both queries cross, so that both commit, and the commitments cross as well.
         let (ca, cb) = (pair.a.receive(&qb.lines[0], pair.now), pair.b.receive(&qa.lines[0], pair.now));
         if first % 2 == 0 {
-            pair.from_a(ca);
-            pair.from_b(cb);
+            pair.a_sends(ca);
+            pair.b_sends(cb);
         } else {
-            pair.from_b(cb);
-            pair.from_a(ca);
+            pair.b_sends(cb);
+            pair.a_sends(ca);
         }
         pair.take();
         pair.a_says(b"one");
@@ -343,7 +343,7 @@ fn smp_tells_same_from_different_whoever_begins() {
         for question in [None, Some(&b"animal?"[..])] {
             let mut pair = Pair::private(Config::default(), Config::default());
             let out = pair.a.smp_start(b"horse", question, pair.now).unwrap();
-            pair.from_a(out);
+            pair.a_sends(out);
             let (_, b) = pair.take();
             let asked = match &b[..] {
                 [Event::SmpAsked { question }] => question.as_ref().map(|text| text.to_vec()),
@@ -352,7 +352,7 @@ fn smp_tells_same_from_different_whoever_begins() {
             assert_eq!(asked.as_deref(), question);
             assert_eq!(pair.a.smp_start(b"x", None, pair.now).err(), Some(Error::SmpBusy));
             let out = pair.b.smp_answer(secret, pair.now).unwrap();
-            pair.from_b(out);
+            pair.b_sends(out);
             let done = |key: &Identity, ours| {
                 let with_question = question.is_some();
                 Event::SmpDone(Verification { fingerprint: key.fingerprint(), same, ours, with_question })
@@ -368,19 +368,19 @@ fn smp_can_be_aborted_and_begun_again() {
     let mut pair = Pair::private(Config::default(), Config::default());
     assert_eq!(pair.a.smp_answer(b"x", pair.now).err(), Some(Error::SmpNotAsked));
     let out = pair.a.smp_start(b"one", None, pair.now).unwrap();
-    pair.from_a(out);
+    pair.a_sends(out);
     let out = pair.b.smp_abort(pair.now).unwrap();
-    pair.from_b(out);
+    pair.b_sends(out);
     assert_eq!(pair.take().0, [Event::SmpAborted]);
     // Both begin at once: out of step, both give up.
     let (x, y) = (pair.a.smp_start(b"x", None, pair.now).unwrap(), pair.b.smp_start(b"x", None, pair.now).unwrap());
-    pair.from_a(x);
-    pair.from_b(y);
+    pair.a_sends(x);
+    pair.b_sends(y);
     assert!(pair.take().0.contains(&Event::SmpAborted));
     let out = pair.b.smp_start(b"two", None, pair.now).unwrap();
-    pair.from_b(out);
+    pair.b_sends(out);
     let out = pair.a.smp_answer(b"two", pair.now).unwrap();
-    pair.from_a(out);
+    pair.a_sends(out);
     assert!(pair.take().1.iter().any(|event| matches!(event, Event::SmpDone(v) if v.same && v.ours)));
 }
 

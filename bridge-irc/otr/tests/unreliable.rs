@@ -1,6 +1,8 @@
 //! Two of our own sessions over a line that loses, copies, swaps and damages: whatever happens, nothing that was to be
 //! private is seen on the line, nothing that was not sent is believed, and nothing panics.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 mod common;
 
 use base64::Engine;

@@ -93,16 +93,16 @@ impl Session {
         out.lines.extend(fragment::split(commitment.encode(header), header, self.config.max_line));
         if version == Version::V2 {
             let at = self.instance(InstanceTag::NONE, version, now)?;
-            self.instances[at].auth = Auth::AwaitKey(commitment);
+            self.instances[at].auth = Auth::AwaitKey(Box::new(commitment));
             self.instances[at].auth_moved = now;
             return Ok(());
         }
         for instance in &mut self.instances {
-            if !matches!(instance.auth, Auth::AwaitReveal { .. }) {
+            if !matches!(instance.auth, Auth::AwaitReveal(_)) {
                 instance.auth = Auth::Idle;
             }
         }
-        self.pending = Some(Pending { commitment, since: now });
+        self.pending = Some(Pending { commitment: Box::new(commitment), since: now });
         Ok(())
     }
 
@@ -147,7 +147,7 @@ impl Session {
                 };
                 let instance = &mut self.instances[at];
                 if let Some(pending) = self.pending.as_ref().filter(|_| from.version == Version::V3)
-                    && !matches!(instance.auth, Auth::AwaitSignature { .. })
+                    && !matches!(instance.auth, Auth::AwaitSignature(_))
                 {
                     instance.auth = Auth::AwaitKey(pending.commitment.clone());
                 }

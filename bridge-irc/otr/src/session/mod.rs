@@ -49,7 +49,7 @@ pub struct Session {
 }
 
 struct Pending {
-    commitment: Commitment,
+    commitment: Box<Commitment>,
     since: Instant,
 }
 

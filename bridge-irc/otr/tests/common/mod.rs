@@ -1,5 +1,6 @@
 //! Two identities and a line between two sessions, for all tests.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use mesyx_otr::{Config, Event, Identity, Output, Sent, Session, SessionState};
 use std::sync::{Arc, OnceLock};
@@ -41,7 +42,7 @@ impl Pair {
     pub fn private(a: Config, b: Config) -> Self {
         let mut pair = Self::new(a, b);
         let out = pair.a.start(pair.now).unwrap();
-        pair.from_a(out);
+        pair.a_sends(out);
         assert_eq!(pair.a.state(), SessionState::Private(bob().fingerprint()));
         assert_eq!(pair.b.state(), SessionState::Private(alice().fingerprint()));
         pair.take();
@@ -49,33 +50,33 @@ impl Pair {
     }
 
     /// Delivers what a call on `a` gave, and all answers.
-    pub fn from_a(&mut self, out: Output) {
+    pub fn a_sends(&mut self, out: Output) {
         self.a_events.extend(out.events);
         for line in out.lines {
             self.lines.push(('a', line.clone()));
             let answer = self.b.receive(&line, self.now);
-            self.from_b(answer);
+            self.b_sends(answer);
         }
     }
 
-    pub fn from_b(&mut self, out: Output) {
+    pub fn b_sends(&mut self, out: Output) {
         self.b_events.extend(out.events);
         for line in out.lines {
             self.lines.push(('b', line.clone()));
             let answer = self.a.receive(&line, self.now);
-            self.from_a(answer);
+            self.a_sends(answer);
         }
     }
 
     pub fn a_says(&mut self, text: &[u8]) -> Sent {
         let (sent, out) = self.a.send(text, self.now).unwrap();
-        self.from_a(out);
+        self.a_sends(out);
         sent
     }
 
     pub fn b_says(&mut self, text: &[u8]) -> Sent {
         let (sent, out) = self.b.send(text, self.now).unwrap();
-        self.from_b(out);
+        self.b_sends(out);
         sent
     }
 

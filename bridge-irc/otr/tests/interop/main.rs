@@ -4,6 +4,8 @@
 //! The programs come from Debian: gcc, libotr5-dev, libgcrypt20-dev, python3-potr. Without them these tests fail,
 //! unless `MESYX_SKIP_PEERS=1` leaves them out.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod peer;

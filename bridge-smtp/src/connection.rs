@@ -24,8 +24,10 @@ use zeroize::Zeroizing;
 
 /// What is read at once.
 const BUFFER: usize = 4 * 1024;
-/// What is read at once while a large message comes in.
-const LARGE_BUFFER: usize = 32 * 1024;
+/// What is read at once after a large message came in: a whole TLS record.
+const LARGE_BUFFER: usize = 16 * 1024;
+/// How many full reads in a row make a message large.
+const FULL_READS: u8 = 4;
 /// How long a PROXY header may take.
 const PROXY_TIME: Duration = Duration::from_secs(10);
 /// How long, and how many bytes, what a peer still sends is listened to after our last word, so that it can read it.
@@ -44,6 +46,8 @@ struct Connection {
     buffer: Zeroizing<Vec<u8>>,
     /// The part of `buffer` that the session has not taken yet.
     unread: std::ops::Range<usize>,
+    /// How many reads in a row filled the buffer.
+    full_reads: u8,
     stopping: watch::Receiver<bool>,
     told_to_stop: bool,
     /// Until when the peer must have said something whole.
@@ -137,6 +141,7 @@ impl Connection {
             tls: protected,
             buffer: Zeroizing::default(),
             unread: 0..0,
+            full_reads: 0,
             stopping: shared.stopping.clone(),
             told_to_stop: false,
             deadline: Instant::now() + shared.checked.timeout,
@@ -249,9 +254,11 @@ impl Connection {
         } else if !receiving {
             self.message_deadline = None;
         }
-        let full = self.unread.end == self.buffer.len();
-        let wanted = if receiving && full && self.buffer.len() >= BUFFER { LARGE_BUFFER } else { BUFFER };
-        if self.buffer.len() < wanted || (!receiving && self.buffer.len() > wanted) {
+        let full = !self.buffer.is_empty() && self.unread.end == self.buffer.len();
+        self.full_reads = if full { self.full_reads.saturating_add(1) } else { 0 };
+        let wanted = if self.full_reads >= FULL_READS { LARGE_BUFFER } else { BUFFER };
+        // It never shrinks: erasing and allocating it for each message would cost more than it is worth.
+        if self.buffer.len() < wanted {
             self.buffer = Zeroizing::new(vec![0; wanted]);
         }
         self.unread = 0..0;

@@ -8,9 +8,7 @@
 //! With a third argument, so many mails of 4 KiB are put into the mailbox `Many`.
 
 use mesyx_bridge_imap::Imap;
-use mesyx_sdk::{
-    Append, Bridge, Certificates, Config, Content, Flag, Host, MailboxName, MemoryHost, TlsIdentity,
-};
+use mesyx_sdk::{Append, Bridge, Certificates, Config, Content, Flag, Host, MailboxName, MemoryHost, TlsIdentity};
 use serde_json::json;
 use std::error::Error;
 use std::sync::Arc;
@@ -39,7 +37,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ],
         "limits": { "connections_per_ip": 10_000 },
     })))?;
-    println!("user ann, password secret, at 127.0.0.1:{plain} (STARTTLS or plain) and 127.0.0.1:{tls} (TLS); Ctrl-C ends");
+    println!(
+        "user ann, password secret, at 127.0.0.1:{plain} (STARTTLS or plain) and 127.0.0.1:{tls} (TLS); Ctrl-C ends"
+    );
     let stopper = host.clone();
     tokio::spawn(async move {
         let _ = tokio::signal::ctrl_c().await;

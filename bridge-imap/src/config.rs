@@ -20,8 +20,12 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let any = |port| SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
-        let listener =
-            |name: &str, port, tls| Listener { name: name.into(), address: any(port), tls, plain_auth_without_tls: false };
+        let listener = |name: &str, port, tls| Listener {
+            name: name.into(),
+            address: any(port),
+            tls,
+            plain_auth_without_tls: false,
+        };
         Self {
             listeners: vec![listener("imap", 143, Tls::Starttls), listener("imaps", 993, Tls::Implicit)],
             limits: Limits::default(),
@@ -136,7 +140,11 @@ impl Settings {
                 errors.push(at("name"), format!("the name '{}' is taken", listener.name), "give each its own name");
             }
             if listener.address.port() != 0 && !addresses.insert(listener.address) {
-                errors.push(at("address"), format!("{} is taken", listener.address), "give each its own address or port");
+                errors.push(
+                    at("address"),
+                    format!("{} is taken", listener.address),
+                    "give each its own address or port",
+                );
             }
             if listener.plain_auth_without_tls {
                 if !listener.address.ip().is_loopback() {
@@ -195,13 +203,16 @@ mod tests {
         });
         let errors = Settings::read(Config::new(config)).expect_err("errors").0;
         let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
-        assert_eq!(paths, [
-            "listeners[0].plain_auth_without_tls",
-            "listeners[1].name",
-            "listeners[1].address",
-            "limits.connections",
-            "limits.idle_seconds",
-        ]);
+        assert_eq!(
+            paths,
+            [
+                "listeners[0].plain_auth_without_tls",
+                "listeners[1].name",
+                "listeners[1].address",
+                "limits.connections",
+                "limits.idle_seconds",
+            ]
+        );
     }
 
     #[test]

@@ -231,7 +231,8 @@ impl Connection {
         let reply = match why {
             Refusal::TooBig => {
                 let limit = self.shared.limits.append_bytes;
-                Reply::no(format!("That is too large; a message may have {limit} bytes, other literals 65536")).code("TOOBIG")
+                Reply::no(format!("That is too large; a message may have {limit} bytes, other literals 65536"))
+                    .code("TOOBIG")
             }
             Refusal::NoMemory => Reply::no("There is no memory for the message now; try again later").code("LIMIT"),
             Refusal::LineTooLong => Reply::bad("The command is too long"),
@@ -385,7 +386,8 @@ impl Connection {
     pub(crate) fn name(&mut self, raw: &[u8]) -> Result<MailboxName, Fault> {
         let utf8 = self.user()?.utf8;
         let text = if utf8 { String::from_utf8(raw.to_vec()).ok() } else { utf7::decode(raw) };
-        let spelled = || Reply::bad(if utf8 { "A mailbox name must be UTF-8" } else { "A mailbox name must be modified UTF-7" });
+        let spelled =
+            || Reply::bad(if utf8 { "A mailbox name must be UTF-8" } else { "A mailbox name must be modified UTF-7" });
         let text = text.ok_or_else(spelled)?;
         MailboxName::new(&text).map_err(Fault::from)
     }

@@ -64,8 +64,7 @@ impl Bridge for Imap {
     /// Nothing is ever delivered by IMAP: the grant `deliver` is not asked for.
     async fn deliver(&self, _host: Arc<dyn Host>, job: Delivery) -> Vec<Outcome> {
         let why = "the bridge imap brings messages to nobody".to_owned();
-        let outcome =
-            Outcome::Deferred { why, retry_after: None, scope: DeferScope::Bridge, maybe_sent: false };
+        let outcome = Outcome::Deferred { why, retry_after: None, scope: DeferScope::Bridge, maybe_sent: false };
         vec![outcome; job.recipients.len()]
     }
 }

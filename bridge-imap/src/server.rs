@@ -58,7 +58,8 @@ fn server_tls(settings: &Settings, host: &dyn Host) -> Result<Option<ServerTls>,
 }
 
 async fn listen(listener: &Listener, host: &dyn Host) -> Result<TcpListener, Fatal> {
-    let failed = |why: String| Fatal::new(format!("imap can't listen on {} ({}): {why}", listener.address, listener.name));
+    let failed =
+        |why: String| Fatal::new(format!("imap can't listen on {} ({}): {why}", listener.address, listener.name));
     let spec = ListenSpec { name: listener.name.clone(), address: listener.address };
     let socket = host.listen(&spec).await.map_err(|error| failed(error.to_string()))?;
     socket.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
@@ -110,7 +111,10 @@ async fn serve(mut stream: TcpStream, address: SocketAddr, listener: Listener, s
     let mut tls = false;
     if listener.tls == Tls::Implicit {
         let Some(config) = shared.tls.as_ref().and_then(|tls| tls.config().ok()) else {
-            tracing::error!(listener = listener.name, "there is no certificate that can be used; a connection was dropped");
+            tracing::error!(
+                listener = listener.name,
+                "there is no certificate that can be used; a connection was dropped"
+            );
             return;
         };
         if let Err(error) = wire.start_tls(config).await {
@@ -148,8 +152,7 @@ struct Place {
 
 impl Places {
     fn new(limits: &Limits) -> Self {
-        let counts =
-            Counts { free: limits.connections, per_ip: limits.connections_per_ip, by_ip: HashMap::new() };
+        let counts = Counts { free: limits.connections, per_ip: limits.connections_per_ip, by_ip: HashMap::new() };
         Self { counts: Arc::new(Mutex::new(counts)) }
     }
 

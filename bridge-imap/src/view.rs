@@ -146,7 +146,8 @@ impl View {
             return Vec::new();
         };
         let place = |uid: Uid| told.partition_point(|row| row.uid < uid);
-        let rows = |range: RangeInclusive<Uid>| place(*range.start())..told.partition_point(|row| row.uid <= *range.end());
+        let rows =
+            |range: RangeInclusive<Uid>| place(*range.start())..told.partition_point(|row| row.uid <= *range.end());
         set.ranges(last.uid).into_iter().map(rows).filter(|range| !range.is_empty()).collect()
     }
 
@@ -221,10 +222,7 @@ impl View {
         if how.expunge && !self.gone.is_empty() {
             self.tell_gone(out, how.qresync);
         }
-        if self.new_keywords {
-            self.new_keywords = false;
-            self.tell_flags(out, true);
-        }
+        self.tell_new_keywords(out);
         if self.told != self.rows.len() {
             self.told = self.rows.len();
             out.put(format_args!("* {} EXISTS\r\n* {} RECENT\r\n", self.told, self.recent()));
@@ -234,6 +232,13 @@ impl View {
             if !self.gone.contains(&uid) {
                 self.tell_row(out, index, how.condstore);
             }
+        }
+    }
+
+    /// Writes which flags there are, if there are more than before: ahead of the first message that has them.
+    pub(crate) fn tell_new_keywords(&mut self, out: &mut Out) {
+        if std::mem::take(&mut self.new_keywords) {
+            self.tell_flags(out, true);
         }
     }
 

@@ -62,7 +62,10 @@ fn flags_of_others_are_told_and_own_are_not() {
     let mut view = view(&[1, 2]);
     view.stored(&entry(1, 2, &[Flag::Seen]));
     view.apply(changes(3, vec![entry(1, 2, &[Flag::Seen]), entry(2, 3, &[Flag::Flagged])], vec![]));
-    assert_eq!(told(&mut view, Telling { condstore: true, ..ALL }), "* 2 FETCH (UID 2 FLAGS (\\Flagged) MODSEQ (3))\r\n");
+    assert_eq!(
+        told(&mut view, Telling { condstore: true, ..ALL }),
+        "* 2 FETCH (UID 2 FLAGS (\\Flagged) MODSEQ (3))\r\n"
+    );
 }
 
 #[test]

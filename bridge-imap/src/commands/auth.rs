@@ -159,7 +159,8 @@ fn plain(encoded: &[u8]) -> Result<(String, Secret), &'static str> {
     let decoded = STANDARD.decode(encoded).map(Zeroizing::new).map_err(|_| "expected base64")?;
     let mut fields = decoded.split(|&byte| byte == 0);
     let wrong = "expected what RFC 4616 says: authorisation identity, NUL, user name, NUL, password";
-    let (Some(acting_as), Some(name), Some(password), None) = (fields.next(), fields.next(), fields.next(), fields.next())
+    let (Some(acting_as), Some(name), Some(password), None) =
+        (fields.next(), fields.next(), fields.next(), fields.next())
     else {
         return Err(wrong);
     };

@@ -87,7 +87,9 @@ impl Connection {
         };
         metrics::counter!("mesyx_imap_fetched_total").increment(given as u64);
         if unreadable > 0 {
-            return Ok(Reply::no(format!("{unreadable} of the messages are damaged and can't be opened")).code("CORRUPTION"));
+            return Ok(
+                Reply::no(format!("{unreadable} of the messages are damaged and can't be opened")).code("CORRUPTION")
+            );
         }
         if given < asked {
             return Ok(Reply::no("Some of the messages exist no longer").code("EXPUNGEISSUED"));

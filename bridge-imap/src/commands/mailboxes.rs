@@ -12,7 +12,11 @@ impl Connection {
         for attribute in uses {
             match role_of(attribute) {
                 Some(known) if role.is_none_or(|role| role == known) => role = Some(known),
-                _ => return Ok(Reply::no("A mailbox can have one of \\Archive \\Drafts \\Junk \\Sent \\Trash").code("USEATTR")),
+                _ => {
+                    return Ok(
+                        Reply::no("A mailbox can have one of \\Archive \\Drafts \\Junk \\Sent \\Trash").code("USEATTR")
+                    );
+                }
             }
         }
         let id = self.session()?.create_mailbox(&name, role).await?;

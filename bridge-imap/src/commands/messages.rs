@@ -52,6 +52,9 @@ impl Connection {
                 tell.push((entry.uid, !store.silent || surprise));
             }
         }
+        if let Some(selected) = self.user.as_deref_mut().and_then(|user| user.selected.as_mut()) {
+            selected.view.tell_new_keywords(self.wire.out());
+        }
         for (uid, with_flags) in tell {
             self.write_stored(uid, with_flags, store.uid, condstore)?;
             self.wire.gathered().await?;

@@ -314,9 +314,7 @@ impl Framer {
         match self.buffer.iter().position(|&byte| byte == b'\n') {
             Some(at) if self.buffer[..=at].ends_with(b"\r\n") => Step::Frame(self.give_out(at + 1)),
             Some(at) => self.refuse_now(at + 1, Refusal::BareLineFeed),
-            None if self.buffer.len() > MAX_COMMAND_BEFORE_LOGIN => {
-                self.discard(0, 0, Refusal::LineTooLong)
-            }
+            None if self.buffer.len() > MAX_COMMAND_BEFORE_LOGIN => self.discard(0, 0, Refusal::LineTooLong),
             None => Step::Incomplete,
         }
     }

@@ -34,11 +34,10 @@ fn run(pieces: &[&[u8]], logged_in: bool) -> Vec<String> {
 
 #[test]
 fn lines_and_literals() {
-    assert_eq!(run(&[b"a NOOP\r\nb LOGIN {3}\r\n", b"joe {2+}\r\npw\r\n"], false), [
-        "a NOOP",
-        "+",
-        "b LOGIN {3}\r\njoe {2+}\r\npw"
-    ]);
+    assert_eq!(
+        run(&[b"a NOOP\r\nb LOGIN {3}\r\n", b"joe {2+}\r\npw\r\n"], false),
+        ["a NOOP", "+", "b LOGIN {3}\r\njoe {2+}\r\npw"]
+    );
 }
 
 #[test]

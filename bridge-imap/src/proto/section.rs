@@ -191,13 +191,10 @@ mod tests {
     /// The tree of RFC 3501, section 6.4.5, as far as it goes: 1 text, 2 octets, 3 message (multipart), 4 multipart.
     fn example() -> Summary {
         let leaf = |header, body| part(header, body, PartKind::Leaf);
-        let inner = part(300..310, 310..400, PartKind::Multipart(vec![leaf(311..312, 313..340), leaf(341..342, 343..399)]));
+        let inner =
+            part(300..310, 310..400, PartKind::Multipart(vec![leaf(311..312, 313..340), leaf(341..342, 343..399)]));
         let single = message(520..530, 530..600, leaf(530..540, 540..600));
-        let fourth = part(
-            500..510,
-            510..700,
-            PartKind::Multipart(vec![leaf(511..512, 512..515), single]),
-        );
+        let fourth = part(500..510, 510..700, PartKind::Multipart(vec![leaf(511..512, 512..515), single]));
         summary(part(
             0..100,
             100..1000,

@@ -94,8 +94,12 @@ mod tests {
 
     #[test]
     fn ends_in_either_order_and_overlaps() {
-        let set =
-            SequenceSet(vec![(Number(9), Number(7)), (Number(2), Number(2)), (Number(3), Number(8)), (Last, Number(20))]);
+        let set = SequenceSet(vec![
+            (Number(9), Number(7)),
+            (Number(2), Number(2)),
+            (Number(3), Number(8)),
+            (Last, Number(20)),
+        ]);
         assert_eq!(set.ranges(15), [2..=9, 15..=20]);
         assert_eq!(set.highest(), 20);
     }

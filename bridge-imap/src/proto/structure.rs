@@ -197,7 +197,10 @@ mod tests {
             subject: Some(b"IMAP4rev1 WG mtg summary and minutes".to_vec()),
             from: vec![gray.clone()],
             to: vec![mailbox(None, "imap", "cac.washington.edu")],
-            cc: vec![mailbox(None, "minutes", "CNRI.Reston.VA.US"), mailbox(Some("John Klensin"), "KLENSIN", "MIT.EDU")],
+            cc: vec![
+                mailbox(None, "minutes", "CNRI.Reston.VA.US"),
+                mailbox(Some("John Klensin"), "KLENSIN", "MIT.EDU"),
+            ],
             message_id: Some(b"<B27397-0100000@cac.washington.edu>".to_vec()),
             ..MailFields::default()
         };
@@ -227,7 +230,8 @@ mod tests {
         let mut text = leaf("TEXT", "PLAIN", 100..1252, 23);
         text.parameters = vec![(b"CHARSET".to_vec(), b"US-ASCII".to_vec())];
         let mut attached = leaf("TEXT", "PLAIN", 2000..6554, 73);
-        attached.parameters = vec![(b"CHARSET".to_vec(), b"US-ASCII".to_vec()), (b"NAME".to_vec(), b"cc.diff".to_vec())];
+        attached.parameters =
+            vec![(b"CHARSET".to_vec(), b"US-ASCII".to_vec()), (b"NAME".to_vec(), b"cc.diff".to_vec())];
         attached.id = Some(b"<960723163407.20117h@cac.washington.edu>".to_vec());
         attached.description = Some(b"Compiler diff".to_vec());
         attached.encoding = b"BASE64".to_vec();

@@ -139,7 +139,10 @@ fn digits(input: &mut Input<'_>) -> Parsed<u64> {
 }
 
 pub(super) fn number(input: &mut Input<'_>) -> Parsed<u32> {
-    digits.verify_map(|value| u32::try_from(value).ok()).context(expected("a number up to 4294967295")).parse_next(input)
+    digits
+        .verify_map(|value| u32::try_from(value).ok())
+        .context(expected("a number up to 4294967295"))
+        .parse_next(input)
 }
 
 pub(super) fn nz_number(input: &mut Input<'_>) -> Parsed<u32> {

@@ -1,6 +1,8 @@
 //! FETCH and what it asks for.
 
-use super::base::{Input, Parsed, astring, atom, close, eat, expected, fail, number, number64, nz_number, open, sequence_set, sp};
+use super::base::{
+    Input, Parsed, astring, atom, close, eat, expected, fail, number, number64, nz_number, open, sequence_set, sp,
+};
 use crate::proto::command::{Fetch, Item, Section, SectionText};
 use winnow::combinator::{cut_err, separated};
 use winnow::prelude::*;

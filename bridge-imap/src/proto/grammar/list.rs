@@ -84,7 +84,11 @@ pub(super) fn status_items(input: &mut Input<'_>) -> Parsed<Vec<StatusItem>> {
             "SIZE" => StatusItem::Size,
             "MAILBOXID" => StatusItem::MailboxId,
             "APPENDLIMIT" => StatusItem::AppendLimit,
-            _ => return fail("MESSAGES, RECENT, UIDNEXT, UIDVALIDITY, UNSEEN, HIGHESTMODSEQ, SIZE, MAILBOXID or APPENDLIMIT"),
+            _ => {
+                return fail(
+                    "MESSAGES, RECENT, UIDNEXT, UIDVALIDITY, UNSEEN, HIGHESTMODSEQ, SIZE, MAILBOXID or APPENDLIMIT",
+                );
+            }
         })
     };
     open(input)?;

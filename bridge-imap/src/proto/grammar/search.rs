@@ -1,8 +1,8 @@
 //! SEARCH and its keys.
 
 use super::base::{
-    Input, MAX_DEPTH, Parsed, astring, atom, close, eat, expected, fail, number, number64, open, sequence_set, sp, string,
-    text, word,
+    Input, MAX_DEPTH, Parsed, astring, atom, close, eat, expected, fail, number, number64, open, sequence_set, sp,
+    string, text, word,
 };
 use crate::proto::command::{Key, Results, Search};
 use crate::proto::date;

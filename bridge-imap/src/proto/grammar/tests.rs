@@ -36,7 +36,8 @@ fn set(pairs: &[(u32, u32)]) -> SequenceSet {
 
 #[test]
 fn login_in_all_kinds_of_strings() {
-    for text in ["a001 LOGIN SMITH SESAME", "a001 login \"SMITH\" \"SESAME\"", "a001 LOGIN {5}\r\nSMITH {6+}\r\nSESAME"] {
+    for text in ["a001 LOGIN SMITH SESAME", "a001 login \"SMITH\" \"SESAME\"", "a001 LOGIN {5}\r\nSMITH {6+}\r\nSESAME"]
+    {
         let Body::Login { name, password } = body(text) else { panic!("{text}") };
         assert_eq!((name.as_slice(), password.expose()), (&b"SMITH"[..], &b"SESAME"[..]));
     }
@@ -106,25 +107,27 @@ fn fetch_of_rfc_3501() {
     let names = vec![b"DATE".to_vec(), b"FROM".to_vec()];
     let section = Section { path: vec![], text: SectionText::Fields { not: false, names } };
     assert_eq!(read.items, [Item::Flags, Item::Section { peek: false, section, partial: None }]);
-    assert_eq!(fetch("a FETCH 1 FULL"), [
-        Item::Flags,
-        Item::InternalDate,
-        Item::Size,
-        Item::Envelope,
-        Item::Body
-    ]);
-    assert_eq!(fetch("a UID FETCH 1:* body.peek[4.2.text]<0.2048>"), [Item::Uid, Item::Section {
-        peek: true,
-        section: Section { path: vec![4, 2], text: SectionText::Text },
-        partial: Some((0, 2048)),
-    }]);
+    assert_eq!(fetch("a FETCH 1 FULL"), [Item::Flags, Item::InternalDate, Item::Size, Item::Envelope, Item::Body]);
+    assert_eq!(
+        fetch("a UID FETCH 1:* body.peek[4.2.text]<0.2048>"),
+        [
+            Item::Uid,
+            Item::Section {
+                peek: true,
+                section: Section { path: vec![4, 2], text: SectionText::Text },
+                partial: Some((0, 2048)),
+            }
+        ]
+    );
     let Body::Fetch(read) = body("s100 UID FETCH 1:* (FLAGS MODSEQ) (CHANGEDSINCE 12345 VANISHED)") else { panic!() };
     assert_eq!((read.changed_since, read.vanished), (Some(12345), true));
 }
 
 #[test]
 fn store_copy_status_list() {
-    let Body::Store(store) = body("a STORE 2:4 (UNCHANGEDSINCE 12121230045) +FLAGS.SILENT (\\Deleted)") else { panic!() };
+    let Body::Store(store) = body("a STORE 2:4 (UNCHANGEDSINCE 12121230045) +FLAGS.SILENT (\\Deleted)") else {
+        panic!()
+    };
     assert_eq!((store.action, store.silent, store.unchanged_since), (Action::Add, true, Some(12_121_230_045)));
     let Body::Store(store) = body("a UID STORE 9 -FLAGS \\Seen $x") else { panic!() };
     assert_eq!((store.uid, store.action, store.flags.len()), (true, Action::Remove, 2));
@@ -132,13 +135,16 @@ fn store_copy_status_list() {
     assert!(store.flags.is_empty());
     let Body::Status { items, .. } = body("A042 STATUS blurdybloop (UIDNEXT MESSAGES)") else { panic!() };
     assert_eq!(items, [StatusItem::UidNext, StatusItem::Messages]);
-    let Body::List(list) = body("a LIST (SUBSCRIBED RECURSIVEMATCH) \"\" (INBOX \"%\") RETURN (CHILDREN STATUS (UNSEEN))") else {
+    let Body::List(list) =
+        body("a LIST (SUBSCRIBED RECURSIVEMATCH) \"\" (INBOX \"%\") RETURN (CHILDREN STATUS (UNSEEN))")
+    else {
         panic!()
     };
     assert!(list.select_subscribed && list.recursive_match && list.extended);
     assert_eq!(list.patterns, [b"INBOX".to_vec(), b"%".to_vec()]);
     assert_eq!(list.return_status, [StatusItem::Unseen]);
-    let Body::Select(select) = body("a SELECT x (QRESYNC (67890007 20050715194045000 41,43:211,214:541) CONDSTORE)") else {
+    let Body::Select(select) = body("a SELECT x (QRESYNC (67890007 20050715194045000 41,43:211,214:541) CONDSTORE)")
+    else {
         panic!()
     };
     assert!(select.condstore && select.qresync.is_some());

@@ -1,1 +1,30 @@
-fn main() {}
+//! Mesyx: message exchange over a store that is sealed to its users' keys. This is the program; `docs/architecture.md`
+//! shows how its parts belong together.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod commands;
+mod config;
+mod control;
+mod demo;
+mod exit;
+mod init;
+mod operate;
+mod serve;
+mod tls;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match commands::execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            for line in failure.text.lines() {
+                eprintln!("mesyx: {line}");
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}

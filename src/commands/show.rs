@@ -1,0 +1,67 @@
+//! Answers for people.
+
+use super::{parse, print_json};
+use crate::exit::Failure;
+use crate::serve::status::Status;
+use mesyx_bridges::State;
+use mesyx_core::trace::TraceLine;
+use serde_json::Value;
+
+pub(super) fn status(value: &Value, json: bool) -> Result<(), Failure> {
+    if json {
+        return print_json(value);
+    }
+    let status: Status = parse(value.clone())?;
+    println!("mesyx {} on {}, process {}, since {}", status.version, status.hostname, status.pid, status.since);
+    println!("instance {}, runs: {}", status.core.instance, status.modes.join(", "));
+    let core = &status.core;
+    println!("{} users, {} messages, {} sealed bytes", core.users, core.messages, core.bytes);
+    println!("messages in flight: {} of {} bytes free", core.budget_available, core.budget_total);
+    println!("bridges:");
+    for bridge in &status.bridges {
+        let state = match &bridge.state {
+            State::Starting => "starting".to_owned(),
+            State::Ready => "ready".to_owned(),
+            State::Degraded { why } => format!("degraded: {why}"),
+            State::Failed { why, pause } => format!("failed: {why} (tried again after {pause} s)"),
+            State::Broken { why, pause } => format!("broken: {why} (tried again after {pause} s)"),
+            State::Stopped => "stopped".to_owned(),
+        };
+        let listening: Vec<_> = bridge.listening.iter().map(|(name, at)| format!("{name} {at}")).collect();
+        println!("  {} {} ({}): {state}; {}", bridge.name, bridge.version, bridge.run, listening.join(", "));
+    }
+    for names in &status.certificates {
+        println!("certificate for {}", names.join(", "));
+    }
+    if let Some(admin) = &status.admin {
+        println!("admin listener: http://{admin}");
+    }
+    println!("secrets held here:");
+    for secret in &status.secrets {
+        println!("  {secret}");
+    }
+    for user in &core.unlocked {
+        println!("unlocked: {} since {}", user.user, user.since);
+        for session in &user.sessions {
+            println!("  {} from {} by {} since {}", session.protocol, session.ip, session.credential, session.since);
+        }
+    }
+    for problem in &core.problems {
+        println!("problem: {problem}");
+    }
+    Ok(())
+}
+
+pub(super) fn trace(value: &Value, json: bool) -> Result<(), Failure> {
+    if json {
+        return print_json(value);
+    }
+    let lines: Vec<TraceLine> = parse(value.clone())?;
+    if lines.is_empty() {
+        println!("Nothing is remembered of that address.");
+    }
+    for line in lines {
+        println!("{}  {}  {}  {}", line.time, line.side, line.message.as_deref().unwrap_or("-"), line.what);
+    }
+    Ok(())
+}

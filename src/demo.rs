@@ -1,0 +1,244 @@
+//! `mesyx demo`: a throw-away instance to try things with.
+
+use crate::cli::Demo;
+use crate::config::check;
+use crate::control::Hidden;
+use crate::exit::{Failure, trying};
+use crate::init;
+use crate::serve::run::{self, Running};
+use crate::serve::{admin, logging, registry};
+use crate::tls;
+use mesyx_bridges::State;
+use mesyx_core::admin::NewAccount;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+/// The demo's domain, which RFC 2606 keeps free for examples.
+const DOMAIN: &str = "example.org";
+const HOSTNAME: &str = "mail.example.org";
+/// The authority that signed the demo's certificate.
+const AUTHORITY: &str = "tls/ca.pem";
+
+/// What `--json` prints, on one line.
+#[derive(Serialize)]
+struct Announcement {
+    dir: PathBuf,
+    domain: &'static str,
+    users: Vec<DemoUser>,
+    smtp: At,
+    submission: At,
+    submissions: At,
+    imap: At,
+    imaps: At,
+    admin: At,
+    tls_ca: PathBuf,
+}
+
+#[derive(Serialize)]
+struct DemoUser {
+    name: String,
+    address: String,
+    password: Hidden,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct At {
+    host: std::net::IpAddr,
+    port: u16,
+}
+
+impl From<SocketAddr> for At {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip(), port: address.port() }
+    }
+}
+
+/// The demo's directory; it goes with all in it, however the demo ends.
+struct Place(PathBuf);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("mesyx: {} could not be removed: {error}", self.0.display());
+        }
+    }
+}
+
+/// Serves the demo until it is told to stop.
+pub(crate) fn demo(demo: &Demo) -> Result<(), Failure> {
+    if let Err(error) = logging::filter(&demo.log) {
+        return Err(Failure::with(crate::exit::USAGE, error));
+    }
+    let place = place(demo.dir.as_deref())?;
+    write(&place.0, &demo.log)?;
+    let checked = check::read(&place.0.join(init::FILE), &registry())?;
+    let log = logging::start(&checked.log);
+    let bound = run::bind(checked)?;
+    let metrics = admin::record()?;
+    run::runtime()?.block_on(async {
+        let stop = run::stop_signal()?;
+        let running = run::start(bound, log, metrics).await?;
+        let result = serve(demo, &place.0, &running, stop).await;
+        running.stop().await;
+        result
+    })
+}
+
+async fn serve(demo: &Demo, dir: &Path, running: &Running, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+    let announcement = announcement(dir, running).await?;
+    if demo.json {
+        eprintln!("mesyx demo: the plain ports take passwords without TLS; never do that on a network");
+        let line = Zeroizing::new(serde_json::to_string(&announcement).map_err(trying("the announcement"))?);
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", *line).and_then(|()| out.flush()).map_err(trying("standard output"))?;
+    } else {
+        print(&announcement);
+    }
+    let closed = async { if demo.json { input_closed().await } else { std::future::pending().await } };
+    tokio::select! {
+        () = stop => {}
+        () = closed => {}
+    }
+    Ok(())
+}
+
+/// Makes the directory.
+fn place(given: Option<&Path>) -> Result<Place, Failure> {
+    let Some(given) = given else {
+        let made = tempfile::Builder::new().prefix("mesyx-demo-").tempdir().map_err(trying("a temporary directory"))?;
+        return Ok(Place(made.keep()));
+    };
+    let path = std::path::absolute(given).map_err(trying(given.display()))?;
+    fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
+        Failure::new(format!("{}: {error}; name a directory that does not exist yet", path.display()))
+    })?;
+    Ok(Place(path))
+}
+
+/// Writes the instance.
+fn write(dir: &Path, log: &str) -> Result<(), Failure> {
+    let names = ["localhost", "127.0.0.1", "::1", HOSTNAME].map(str::to_owned);
+    let (authority, made) = tls::with_authority(&names).map_err(trying("the TLS certificate"))?;
+    init::write(dir, &configuration(log), &made)?;
+    init::new_file(&dir.join(AUTHORITY), 0o644, authority.as_bytes())
+}
+
+/// Loopback ports chosen by the kernel, passwords without TLS, and room for load tests from one address.
+fn configuration(log: &str) -> Value {
+    let listener = |name: &str, tls: &str| {
+        let plain = tls == "starttls" && name != "smtp";
+        json!({ "name": name, "address": "127.0.0.1:0", "tls": tls, "plain_auth_without_tls": plain })
+    };
+    json!({
+        "hostname": HOSTNAME,
+        "domains": [DOMAIN],
+        "tls": [{ "chain": "tls/chain.pem", "key": "tls/key.pem" }],
+        "admin": { "listen": "127.0.0.1:0" },
+        "log": { "level": log },
+        "login": { "sessions_per_user": 10_000 },
+        "bridge": {
+            "smtp": { "listeners": [listener("smtp", "starttls")], "limits": { "connections_per_ip": 10_000 } },
+            "submission": {
+                "listeners": [listener("submission", "starttls"), listener("submissions", "implicit")],
+                "limits": { "connections_per_ip": 10_000 },
+            },
+            "imap": {
+                "listeners": [listener("imap", "starttls"), listener("imaps", "implicit")],
+                "limits": { "connections_per_ip": 10_000 },
+            },
+        },
+    })
+}
+
+/// Adds the users and gathers where everything is.
+async fn announcement(dir: &Path, running: &Running) -> Result<Announcement, Failure> {
+    let bridges = running.instance.supervisor().status();
+    if let Some(down) = bridges.iter().find(|bridge| bridge.state != State::Ready) {
+        return Err(Failure::new(format!("the bridge {} did not come up: {:?}", down.name, down.state)));
+    }
+    let at = |name: &str| {
+        let found = bridges.iter().flat_map(|bridge| &bridge.listening).find(|(of, _)| of == name);
+        found.map(|(_, address)| At::from(*address)).ok_or_else(|| Failure::new(format!("there is no listener {name}")))
+    };
+    let mut users = Vec::new();
+    for name in ["alice", "bob"] {
+        let account =
+            NewAccount { name: name.into(), addresses: Vec::new(), password: None, app_password: Some("demo".into()) };
+        let added = running.instance.core().add_user(account).await?;
+        let password = added.app_password.ok_or_else(|| Failure::new("no app password was made"))?;
+        users.push(DemoUser {
+            name: added.account.name,
+            address: added.account.addresses.first().cloned().unwrap_or_default(),
+            password: Hidden(password),
+        });
+    }
+    let admin = running.instance.admin().ok_or_else(|| Failure::new("there is no admin listener"))?;
+    Ok(Announcement {
+        dir: dir.to_owned(),
+        domain: DOMAIN,
+        users,
+        smtp: at("smtp")?,
+        submission: at("submission")?,
+        submissions: at("submissions")?,
+        imap: at("imap")?,
+        imaps: at("imaps")?,
+        admin: admin.into(),
+        tls_ca: dir.join(AUTHORITY),
+    })
+}
+
+/// Says what to try.
+fn print(demo: &Announcement) {
+    let ca = demo.tls_ca.display();
+    println!("Mesyx demo in {} (removed at the end). Stop it with Ctrl-C.", demo.dir.display());
+    println!("The plain ports take passwords without TLS here; never do that on a network.\n");
+    for user in &demo.users {
+        println!("  user {:<6} address {:<20} password {}", user.name, user.address, user.password.text());
+    }
+    let port = |at: At| format!("{}:{}", at.host, at.port);
+    println!("\n  SMTP        {} (STARTTLS)", port(demo.smtp));
+    println!("  submission  {} (STARTTLS), {} (TLS)", port(demo.submission), port(demo.submissions));
+    println!("  IMAP        {} (STARTTLS), {} (TLS)", port(demo.imap), port(demo.imaps));
+    println!("  admin       http://{}/metrics, /health, /ready", port(demo.admin));
+    println!("  TLS authority: {ca}\n");
+    let [alice, bob] = &demo.users[..] else { return };
+    println!("Send alice a mail, as another host would:");
+    println!("  swaks --server {} --from joe@example.net --to {}\n", port(demo.smtp), alice.address);
+    println!("Send alice a mail as bob, with TLS and a password:");
+    println!(
+        "  swaks --server {} --tls --from {} --to {} --auth-user {} --auth-password {}\n",
+        port(demo.submission),
+        bob.address,
+        alice.address,
+        bob.name,
+        bob.password.text()
+    );
+    println!("Read alice's newest mail:");
+    println!(
+        "  curl --cacert {ca} --user {}:{} 'imaps://localhost:{}/INBOX;MAILINDEX=*'\n",
+        alice.name,
+        alice.password.text(),
+        demo.imaps.port
+    );
+    println!("See how the server does:");
+    println!("  mesyx --config {} status", demo.dir.join(init::FILE).display());
+}
+
+/// Resolves when standard input is closed. Reads on a thread of its own, which nobody waits for at the end.
+async fn input_closed() {
+    let (closed, wait) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 256];
+        let mut input = std::io::stdin().lock();
+        while matches!(input.read(&mut buffer), Ok(read) if read > 0) {}
+        let _ = closed.send(());
+    });
+    let _ = wait.await;
+}

@@ -1,0 +1,173 @@
+//! One running instance: core, bridges, certificates.
+
+use super::logging::LogLevel;
+use super::services::CoreServices;
+use super::status::Status;
+use crate::config::check::{self, Checked};
+use crate::control::Request;
+use crate::exit::{Failure, trying};
+use crate::operate;
+use mesyx_bridges::{RestartPolicy, Services, Sockets, Supervisor};
+use mesyx_core::core::Core;
+use mesyx_sdk::{Certificates, Timestamp};
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::{Mutex, watch};
+
+/// Everything that runs, but for the sockets of administration.
+pub(crate) struct Instance {
+    core: Arc<Core>,
+    supervisor: Supervisor,
+    certificates: watch::Sender<Arc<Certificates>>,
+    log: Option<LogLevel>,
+    file: PathBuf,
+    hostname: String,
+    since: Timestamp,
+    admin: Option<SocketAddr>,
+    /// What needs a restart to change, as it was at the start.
+    fixed: Vec<(&'static str, String)>,
+    /// One reload at a time.
+    reloading: Mutex<()>,
+}
+
+impl Instance {
+    /// Opens the core and starts the bridges.
+    pub(crate) async fn start(
+        checked: Checked,
+        sockets: Arc<Sockets>,
+        admin: Option<SocketAddr>,
+        log: Option<LogLevel>,
+    ) -> Result<Arc<Self>, Failure> {
+        let certificates = watch::Sender::new(Arc::new(checked.certificates()?));
+        let fixed = fixed(&checked);
+        let hostname = checked.core.hostname.clone();
+        let core = Core::open(checked.core).await?;
+        let services: Arc<dyn Services> = Arc::new(CoreServices {
+            core: Arc::clone(&core),
+            hostname: hostname.clone(),
+            certificates: certificates.subscribe(),
+        });
+        let supervisor = Supervisor::new(services, sockets, RestartPolicy::default());
+        for bridge in checked.bridges {
+            supervisor.start(bridge);
+        }
+        Ok(Arc::new(Self {
+            core,
+            supervisor,
+            certificates,
+            log,
+            file: checked.file,
+            hostname,
+            since: Timestamp::now(),
+            admin,
+            fixed,
+            reloading: Mutex::default(),
+        }))
+    }
+
+    /// The core.
+    pub(crate) const fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// The bridges.
+    pub(crate) const fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// Where the admin listener is.
+    pub(crate) const fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Carries out a command.
+    pub(crate) async fn operate(&self, request: Request) -> Result<Value, Failure> {
+        match request {
+            Request::Status => serde_json::to_value(self.status().await?).map_err(trying("the status")),
+            Request::Reload => serde_json::to_value(self.reload().await?).map_err(trying("the answer")),
+            request => operate::operate(&self.core, request).await,
+        }
+    }
+
+    /// How everything does.
+    pub(crate) async fn status(&self) -> Result<Status, Failure> {
+        let certificates = Arc::clone(&self.certificates.borrow());
+        let core = self.core.status().await?;
+        let mut secrets = vec![
+            "the instance key: opens service secrets".to_owned(),
+            "private keys of TLS certificates".to_owned(),
+            "users' secret keys, each locked by its user's passwords".to_owned(),
+        ];
+        if !core.unlocked.is_empty() {
+            let names: Vec<_> = core.unlocked.iter().map(|user| user.user.as_str()).collect();
+            secrets.push(format!("opened while they are logged in: the secret keys of {}", names.join(", ")));
+        }
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            since: self.since.utc().format(&Rfc3339).unwrap_or_default(),
+            hostname: self.hostname.clone(),
+            modes: ["gateway", "store", "access"].map(str::to_owned).to_vec(),
+            secrets,
+            core,
+            bridges: self.supervisor.status(),
+            certificates: certificates.0.iter().map(|identity| identity.names.clone()).collect(),
+            admin: self.admin.map(|address| address.to_string()),
+        })
+    }
+
+    /// Reads configuration and certificates again and follows them. Where anything in them is wrong, everything stays as
+    /// it was. Returns the bridges that were started, restarted or stopped; the others keep their connections.
+    pub(crate) async fn reload(&self) -> Result<Vec<String>, Failure> {
+        let _alone = self.reloading.lock().await;
+        let file = self.file.clone();
+        let read = move || {
+            let checked = check::read(&file, &super::registry())?;
+            let certificates = checked.certificates()?;
+            Ok::<_, Failure>((checked, certificates))
+        };
+        let read = tokio::task::spawn_blocking(read).await.map_err(trying("reading the configuration"))?;
+        let refused = |failure: &Failure| {
+            for line in failure.text.lines() {
+                tracing::error!("the new configuration is refused: {line}");
+            }
+        };
+        let (checked, certificates) = read.inspect_err(refused)?;
+        for (key, value) in fixed(&checked) {
+            if self.fixed.iter().any(|(known, before)| *known == key && *before != value) {
+                tracing::warn!(key, "this change of the configuration needs a restart");
+            }
+        }
+        self.core.reconfigure(checked.core).map_err(Failure::from).inspect_err(refused)?;
+        self.certificates.send_replace(Arc::new(certificates));
+        if let Some(log) = &self.log {
+            log.set(&checked.log.level);
+        }
+        let touched = self.supervisor.reconcile(checked.bridges).await;
+        tracing::info!(restarted = touched.join(", "), "configuration and certificates were read again");
+        Ok(touched)
+    }
+
+    /// Stops the bridges, then the core.
+    pub(crate) async fn stop(&self) {
+        self.supervisor.stop_all().await;
+        self.core.close().await;
+    }
+}
+
+/// What can't change while the server runs.
+fn fixed(checked: &Checked) -> Vec<(&'static str, String)> {
+    vec![
+        ("hostname", checked.core.hostname.clone()),
+        ("data_dir", checked.core.data_dir.display().to_string()),
+        ("instance_key", checked.core.instance_key.display().to_string()),
+        ("limits.budget_bytes", checked.core.limits.budget_bytes.to_string()),
+        ("control_socket", checked.control_socket.display().to_string()),
+        ("admin.listen", format!("{:?}", checked.admin)),
+        ("run_as", format!("{:?}", checked.run_as)),
+        ("log.format", format!("{:?}", checked.log.format)),
+    ]
+}

@@ -1,0 +1,42 @@
+//! Log output.
+
+use crate::config::{Log, LogFormat};
+use std::io::IsTerminal;
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
+
+/// Changes the level while the program runs.
+pub(crate) struct LogLevel(reload::Handle<EnvFilter, Registry>);
+
+impl LogLevel {
+    /// From now on.
+    pub(crate) fn set(&self, level: &str) {
+        if let Ok(filter) = filter(level)
+            && let Err(error) = self.0.reload(filter)
+        {
+            tracing::warn!(%error, "the log level could not be changed");
+        }
+    }
+}
+
+/// Reads a level, or levels of parts.
+pub(crate) fn filter(level: &str) -> Result<EnvFilter, String> {
+    EnvFilter::builder().parse(level).map_err(|error| format!("'{}' is no log level: {error}", level.escape_debug()))
+}
+
+/// Sends logs to standard error from now on. `None` where that was done before.
+pub(crate) fn start(log: &Log) -> Option<LogLevel> {
+    let (filter, handle) = reload::Layer::new(filter(&log.level).unwrap_or_else(|_| EnvFilter::new("info")));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // The service manager stamps lines itself.
+    let stamped = std::env::var_os("JOURNAL_STREAM").is_some();
+    let lines = match (log.format, stamped) {
+        (LogFormat::Json, _) => lines.json().flatten_event(true).boxed(),
+        (LogFormat::Text, true) => lines.without_time().with_ansi(false).boxed(),
+        (LogFormat::Text, false) => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).try_init().ok()?;
+    Some(LogLevel(handle))
+}

@@ -1,0 +1,49 @@
+//! What bridges get from the core.
+
+use async_trait::async_trait;
+use mesyx_bridges::Services;
+use mesyx_core::core::Core;
+use mesyx_sdk::{
+    Accepted, Address, ByteBudget, Certificates, Credentials, Envelope, Error, RecipientStatus, Secret, Sender, Session,
+};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The core, with the certificates that the program read.
+#[derive(Debug)]
+pub(crate) struct CoreServices {
+    pub(crate) core: Arc<Core>,
+    pub(crate) hostname: String,
+    pub(crate) certificates: watch::Receiver<Arc<Certificates>>,
+}
+
+#[async_trait]
+impl Services for CoreServices {
+    async fn accept(&self, bridge: &str, batch: Vec<Envelope>) -> Vec<Result<Accepted, Error>> {
+        self.core.accept(bridge, batch).await
+    }
+
+    async fn recipient(&self, address: &Address, sender: &Sender) -> Result<RecipientStatus, Error> {
+        Ok(self.core.recipient(address, sender))
+    }
+
+    async fn login(&self, credentials: Credentials) -> Result<Arc<dyn Session>, Error> {
+        self.core.login(credentials).await
+    }
+
+    async fn secret(&self, name: &str) -> Result<Secret, Error> {
+        crate::operate::secret(&self.core, name).await
+    }
+
+    fn certificates(&self) -> watch::Receiver<Arc<Certificates>> {
+        self.certificates.clone()
+    }
+
+    fn budget(&self) -> &ByteBudget {
+        self.core.budget()
+    }
+
+    fn hostname(&self) -> &str {
+        &self.hostname
+    }
+}

@@ -75,16 +75,21 @@ pub(crate) fn check(path: &Path, text: &str, registry: &Registry) -> Result<Chec
     if !located.is_clean() {
         return Err(located.into_problems());
     }
-    for error in validate::check(&schema::<File>(), &located.value) {
-        located.note(&error.path, error.what, error.fix);
-    }
-    // What does not have the right shape can't be looked at further, but the bridges' tables can.
-    let file = serde_json::from_value::<File>(located.value.clone());
+    let misshapen = validate::check(&schema::<File>(), &located.value);
     let bridges = match located.value.get("bridge").cloned() {
         Some(Value::Object(tables)) => bridges(&mut located, &tables, registry),
         _ => Vec::new(),
     };
-    let file = match file {
+    // What has the wrong shape is left out or replaced, so that the rest can be looked at all the same.
+    let mut value = located.without(misshapen.iter().map(|error| error.path.as_str()));
+    for error in misshapen {
+        located.note(&error.path, error.what, error.fix);
+    }
+    if let Value::Object(map) = &mut value {
+        map.entry("hostname").or_insert_with(|| "mail.example.org".into());
+        map.entry("domains").or_insert_with(|| serde_json::json!(["example.org"]));
+    }
+    let file = match serde_json::from_value::<File>(value) {
         Ok(file) => file,
         Err(error) => {
             if located.is_clean() {

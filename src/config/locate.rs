@@ -37,7 +37,8 @@ pub(crate) struct Located {
     file: PathBuf,
     /// The content as JSON.
     pub(crate) value: Value,
-    lines: BTreeMap<String, usize>,
+    /// By path: the line, and the JSON Pointer (RFC 6901).
+    places: BTreeMap<String, (usize, String)>,
     problems: Vec<Problem>,
 }
 
@@ -46,14 +47,14 @@ impl Located {
     pub(crate) fn read(file: &Path, text: &str) -> Self {
         let starts: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         let mut located =
-            Self { file: file.to_owned(), value: Value::Null, lines: BTreeMap::new(), problems: Vec::new() };
+            Self { file: file.to_owned(), value: Value::Null, places: BTreeMap::new(), problems: Vec::new() };
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
             let at = error.span().map_or(0, |span| span.start);
             let line = line(&starts, at);
             located.note_at(line, "", error.message(), "write it as TOML 1.0 wants (https://toml.io)");
         }
-        located.value = located.table(table.get_ref(), "", &starts);
+        located.value = located.table(table.get_ref(), ("", ""), &starts);
         located
     }
 
@@ -84,7 +85,7 @@ impl Located {
     pub(crate) fn line_of(&self, path: &str) -> usize {
         let mut path = path;
         loop {
-            if let Some(line) = self.lines.get(path) {
+            if let Some((line, _)) = self.places.get(path) {
                 return *line;
             }
             match path.rfind(['.', '[']) {
@@ -94,36 +95,38 @@ impl Located {
         }
     }
 
-    fn table(&mut self, table: &DeTable<'_>, path: &str, starts: &[usize]) -> Value {
+    /// Reads a table at a path and pointer.
+    fn table(&mut self, table: &DeTable<'_>, at: (&str, &str), starts: &[usize]) -> Value {
         let mut map = Map::new();
         for (key, value) in table {
-            let path = join(path, key.get_ref());
-            self.lines.insert(path.clone(), line(starts, key.span().start));
-            let value = self.value(value.get_ref(), &path, starts);
+            let path = join(at.0, key.get_ref());
+            let pointer = format!("{}/{}", at.1, key.get_ref().replace('~', "~0").replace('/', "~1"));
+            self.places.insert(path.clone(), (line(starts, key.span().start), pointer.clone()));
+            let value = self.value(value.get_ref(), (&path, &pointer), starts);
             map.insert(key.get_ref().to_string(), value);
         }
         Value::Object(map)
     }
 
-    fn value(&mut self, value: &DeValue<'_>, path: &str, starts: &[usize]) -> Value {
+    fn value(&mut self, value: &DeValue<'_>, at: (&str, &str), starts: &[usize]) -> Value {
         match value {
             DeValue::String(text) => Value::String(text.to_string()),
             DeValue::Boolean(truth) => Value::Bool(*truth),
             DeValue::Integer(integer) => {
                 let digits = integer.as_str().replace('_', "");
-                match i64::from_str_radix(&digits, integer.radix()) {
-                    Ok(integer) => Value::from(integer),
-                    Err(_) => {
-                        self.note(path, "the number is too large", "write one that fits 63 bits");
+                i64::from_str_radix(&digits, integer.radix()).map_or_else(
+                    |_| {
+                        self.note(at.0, "the number is too large", "write one that fits 63 bits");
                         Value::Null
-                    }
-                }
+                    },
+                    Value::from,
+                )
             }
             DeValue::Float(float) => {
                 let number = float.as_str().replace('_', "").parse().ok().and_then(Number::from_f64);
                 number.map_or_else(
                     || {
-                        self.note(path, "that is no number here", "write a finite number");
+                        self.note(at.0, "that is no number here", "write a finite number");
                         Value::Null
                     },
                     Value::Number,
@@ -134,14 +137,38 @@ impl Located {
             DeValue::Array(array) => {
                 let mut values = Vec::new();
                 for (index, value) in array.iter().enumerate() {
-                    let path = format!("{path}[{index}]");
-                    self.lines.insert(path.clone(), line(starts, value.span().start));
-                    values.push(self.value(value.get_ref(), &path, starts));
+                    let (path, pointer) = (format!("{}[{index}]", at.0), format!("{}/{index}", at.1));
+                    self.places.insert(path.clone(), (line(starts, value.span().start), pointer.clone()));
+                    values.push(self.value(value.get_ref(), (&path, &pointer), starts));
                 }
                 Value::Array(values)
             }
-            DeValue::Table(table) => self.table(table, path, starts),
+            DeValue::Table(table) => self.table(table, at, starts),
         }
+    }
+
+    /// The content without what stands at `paths`, so that the rest can be looked at.
+    pub(crate) fn without<'a>(&self, paths: impl Iterator<Item = &'a str>) -> Value {
+        let mut value = self.value.clone();
+        // From the back, so that taking out an entry of an array does not move one that is still to go.
+        let mut pointers: Vec<_> =
+            paths.filter_map(|path| self.places.get(path)).map(|(_, pointer)| pointer.as_str()).collect();
+        pointers.sort_by_key(|pointer| std::cmp::Reverse((pointer.len(), *pointer)));
+        for pointer in pointers {
+            let Some((parent, key)) = pointer.rsplit_once('/') else { continue };
+            match value.pointer_mut(parent) {
+                Some(Value::Object(map)) => {
+                    map.remove(&key.replace("~1", "/").replace("~0", "~"));
+                }
+                Some(Value::Array(array)) => {
+                    if let Some(index) = key.parse().ok().filter(|index| *index < array.len()) {
+                        array.remove(index);
+                    }
+                }
+                _ => {}
+            }
+        }
+        value
     }
 }
 

@@ -114,6 +114,7 @@ pub(crate) struct Tls {
     /// The private key in PEM. "credential:NAME" takes it from systemd's LoadCredential=.
     pub(crate) key: PathBuf,
     /// The names to serve it for; unless given, those that stand in the certificate.
+    #[schemars(extend("examples" = [["mail.example.org"]]))]
     pub(crate) names: Option<Vec<String>>,
 }
 

@@ -67,14 +67,11 @@ fn table(text: &mut String, root: &Value, schema: &Value, path: &str, values: &V
         let property = &properties[key];
         text.push('\n');
         comment(text, describe(root, property));
-        if let Some(value) = values.get(key) {
-            let _ = writeln!(text, "{key} = {}", show(value, "", false));
-        } else if let Some(default) = property.get("default").filter(|default| !default.is_null()) {
-            let _ = writeln!(text, "{}", commented(&format!("{key} = {}", show(default, "", false))));
-        } else if let Some(example) = property["examples"].get(0) {
-            let _ = writeln!(text, "{}", commented(&format!("{key} = {}", show(example, "", false))));
-        } else {
-            let _ = writeln!(text, "# {key} = ");
+        match values.get(key) {
+            Some(value) => {
+                let _ = writeln!(text, "{key} = {}", show(value, "", false));
+            }
+            None => shown(text, root, key, property),
         }
     }
     for key in tables {
@@ -119,6 +116,34 @@ fn entries(text: &mut String, root: &Value, schema: &Value, path: &str, values: 
             }
         }
     }
+}
+
+/// A key that is not written out: its default as a comment, or where there is none, its example.
+fn shown(text: &mut String, root: &Value, key: &str, property: &Value) {
+    let default = property.get("default").filter(|default| !default.is_null());
+    if let Some(value) = default.or_else(|| property["examples"].get(0)) {
+        let value = without_defaults(root, property, value);
+        let _ = writeln!(text, "{}", commented(&format!("{key} = {}", show(&value, "", false))));
+    }
+}
+
+/// The entries of an array of tables without the keys that have their default, which would only hide what matters.
+fn without_defaults(root: &Value, property: &Value, value: &Value) -> Value {
+    let item = resolve(root, &resolve(root, property)["items"]);
+    let (Some(properties), Value::Array(entries)) = (item["properties"].as_object(), value) else {
+        return value.clone();
+    };
+    let told = |key: &String, value: &Value| {
+        key == "tls" || properties.get(key).and_then(|property| property.get("default")) != Some(value)
+    };
+    let strip = |entry: &Value| match entry {
+        Value::Object(map) => {
+            let kept = map.iter().filter(|(key, value)| told(key, value));
+            Value::Object(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
+        }
+        other => other.clone(),
+    };
+    Value::Array(entries.iter().map(strip).collect())
 }
 
 /// Whether a property is shown under a header of its own.

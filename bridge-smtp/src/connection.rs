@@ -77,10 +77,32 @@ pub(crate) async fn serve(
 async fn begin(
     shared: &Arc<Shared>,
     listener: &CheckedListener,
-    mut tcp: TcpStream,
+    tcp: TcpStream,
     peer: SocketAddr,
     mut counted: Counted,
 ) -> io::Result<()> {
+    let mut stopping = shared.stopping.clone();
+    let prepared = tokio::select! {
+        prepared = prepare(shared, listener, tcp, peer, &mut counted) => prepared?,
+        // Nothing was begun that would have to be finished.
+        () = stopped(&mut stopping) => None,
+    };
+    let Some(mut connection) = prepared else { return Ok(()) };
+    let result = connection.talk().await;
+    if result.is_err() {
+        connection.remember_unheard();
+    }
+    result
+}
+
+/// Everything before the greeting: PROXY header, limits, implicit TLS. `None` where the connection is not wanted.
+async fn prepare(
+    shared: &Arc<Shared>,
+    listener: &CheckedListener,
+    mut tcp: TcpStream,
+    peer: SocketAddr,
+    counted: &mut Counted,
+) -> io::Result<Option<Connection>> {
     tcp.set_nodelay(true)?;
     let mut ip = peer.ip().to_canonical();
     if let Some(networks) = &listener.proxy {
@@ -92,13 +114,15 @@ async fn begin(
     }
     if !counted.of_peer(ip) {
         shared.meters.crowded.increment(1);
-        return refuse(tcp, listener).await;
+        refuse(tcp, listener).await?;
+        return Ok(None);
     }
     let config = match (listener.tls, &shared.tls) {
         (TlsMode::None, _) | (_, None) => None,
         (_, Some(tls)) => tls.config().ok(),
     };
-    let (stream, tls) = match (listener.tls, config.clone()) {
+    let can_starttls = listener.tls == TlsMode::Starttls && config.is_some();
+    let (stream, tls) = match (listener.tls, config) {
         (TlsMode::Implicit, None) => return Err(io::Error::other("there is no TLS certificate")),
         (TlsMode::Implicit, Some(config)) => {
             let (stream, tls) = Stream::handshake(tcp, config).await?;
@@ -106,12 +130,7 @@ async fn begin(
         }
         _ => (Stream::Plain(tcp), None),
     };
-    let mut connection = Connection::new(shared, ip, stream, tls, config.is_some(), listener.login_in_clear);
-    let result = connection.talk().await;
-    if result.is_err() {
-        connection.forget_nothing();
-    }
-    result
+    Ok(Some(Connection::new(shared, ip, stream, tls, can_starttls, listener.login_in_clear)))
 }
 
 /// Says why there is no conversation, where the peer can read it.
@@ -136,7 +155,7 @@ impl Connection {
         Self {
             ip,
             stream: Some(stream),
-            session: Session::new(Arc::clone(&shared.settings), ip, tls, can_starttls && !protected, login_in_clear),
+            session: Session::new(Arc::clone(&shared.settings), ip, tls, can_starttls, login_in_clear),
             user: None,
             tls: protected,
             buffer: Zeroizing::default(),
@@ -273,7 +292,10 @@ impl Connection {
             return Err(unexpected());
         }
         let Some(Stream::Plain(tcp)) = self.stream.take() else { return Err(unexpected()) };
-        let (stream, tls) = Stream::handshake(tcp, config).await?;
+        let (stream, tls) = tokio::select! {
+            done = Stream::handshake(tcp, config) => done?,
+            () = stopped(&mut self.stopping) => return Err(io::Error::other("stopped during a TLS handshake")),
+        };
         self.stream = Some(stream);
         self.tls = true;
         Ok(tls)
@@ -326,7 +348,7 @@ impl Connection {
     }
 
     /// The connection broke: if the peer may not know that its message was taken, remember that it was.
-    fn forget_nothing(&mut self) {
+    fn remember_unheard(&mut self) {
         if let Some((fingerprint, id)) = self.unheard.take() {
             self.shared.unanswered.remember(fingerprint, id, Timestamp::now());
         }

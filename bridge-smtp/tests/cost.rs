@@ -1,4 +1,5 @@
 //! What a message and a silent connection cost. Run by hand: `cargo test -p mesyx-bridge-smtp --test cost -- --ignored --nocapture`
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 

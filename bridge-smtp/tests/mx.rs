@@ -1,4 +1,5 @@
 //! The bridge `smtp` over real sockets.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod support;
 
@@ -357,4 +358,13 @@ async fn silence_and_dribbling_end_the_connection() {
     }
     let reply = dribbling.reply().await;
     assert!(reply.starts_with("421 4.4.2"), "{reply}");
+}
+
+#[tokio::test]
+async fn ipv6() {
+    let running = Running::smtp(json!({ "listeners": [{ "name": "mx", "address": "[::1]:0" }] }));
+    let mut client = running.connect("mx").await;
+    client.greet().await;
+    assert_eq!(client.deliver("a@example.net", "x").await, 250);
+    assert!(std::str::from_utf8(&running.host.accepted()[0].content).unwrap().contains("\t([IPv6:::1])\r\n"));
 }

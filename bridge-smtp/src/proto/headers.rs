@@ -1,6 +1,6 @@
 //! What the bridge must know of a message's headers, found in one pass, and the two changes that submission makes.
 
-use memchr::memmem;
+use memchr::memchr;
 use mesyx_sdk::Importance;
 use std::ops::Range;
 use time::OffsetDateTime;
@@ -36,7 +36,7 @@ impl Headers {
 
     fn note(&mut self, message: &[u8], field: Range<usize>) {
         let text = &message[field.clone()];
-        let Some(colon) = memchr::memchr(b':', text) else { return };
+        let Some(colon) = memchr(b':', text) else { return };
         let name = text[..colon].trim_ascii_end();
         let value = field.start + colon + 1..field.end;
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
@@ -83,11 +83,12 @@ impl Headers {
     }
 }
 
-/// Where the field that begins at `at` ends: behind the first CRLF that no white space follows.
+/// Where the field that begins at `at` ends: behind the first line end that no white space follows. Every LF in a message
+/// that was taken belongs to a CRLF.
 fn field_end(message: &[u8], at: usize) -> usize {
     let mut from = at;
-    while let Some(offset) = memmem::find(&message[from..], b"\r\n") {
-        from += offset + 2;
+    while let Some(offset) = memchr(b'\n', &message[from..]) {
+        from += offset + 1;
         if !matches!(message.get(from), Some(b' ' | b'\t')) {
             return from;
         }

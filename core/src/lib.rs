@@ -15,6 +15,8 @@
 pub mod admin;
 pub mod core;
 pub mod id;
+pub mod instance;
+pub mod keys;
 pub mod operation;
 pub mod seal;
 pub mod settings;

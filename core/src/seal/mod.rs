@@ -1,4 +1,40 @@
 //! Sealing: from clear bytes to OpenPGP messages that only a keyset's secret keys open.
+//!
+//! ```text
+//!   Sealer::seal   summary -> CBOR -> padded  --+-- one session key --> two SEIPD packets
+//!                  content -> MIME -> padded  --+        |
+//!                                                        +--> PKESK for each certificate of the keyset
+//!   open_summary / open_body   SEIPD -> integrity of the whole -> names the right part, message, user, keyset? -> clear
+//! ```
+//!
+//! # Sharing a session key
+//! The messages that reach one keyset within a short window (60 s by default, at most [`Sealer::MOST_SHARED`] messages)
+//! share one session key, because making one costs more than all the rest of sealing. Why that is sound:
+//! - Confidentiality. SEIPD version 1 is CFB with 16 fresh random bytes in front: under one key they play the part of a random
+//!   initialisation vector, and CFB stays secure up to about 2^64 blocks under a key; here are fewer than 2^40. SEIPD version 2
+//!   derives key and nonce of each packet from a salt of 32 fresh random bytes (RFC 9580, section 5.13.2), so no nonce repeats.
+//! - Integrity. The MDC covers the random bytes in front, which nobody but a holder of the key knows, so pieces of two packets
+//!   can't be joined to one that passes. Beyond that each part names its message, user and keyset inside, and the instance that
+//!   took the message in signs the digests of the sealed bytes.
+//! - What it does cost: who sees the store learns that these messages came within one window (their order it sees anyway),
+//!   and who learns one session key, by whatever way, can open that window's messages for that keyset, not one alone.
+//!
+//! A window of zero turns sharing off.
+
+mod body;
+mod error;
+mod open;
+mod packet;
+mod padding;
+mod sealer;
+mod summary;
+
+pub use error::{OpenError, SealError};
+pub use open::{message, open_body, open_summary};
+pub(crate) use packet::Format;
+pub use packet::SessionKey;
+pub use padding::padded_length;
+pub use sealer::{SealFor, Sealer};
 
 use crate::id::{KeysetId, SessionKeyId};
 use bytes::Bytes;
@@ -57,3 +93,27 @@ pub enum PartName {
     /// [`SealedMessage::body`]
     Body,
 }
+
+impl PartName {
+    /// The name as it stands in the clear part.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Summary => "summary",
+            Self::Body => "body",
+        }
+    }
+}
+
+/// What a sealed part must name inside, so that it can't be taken for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartContext {
+    /// For whom.
+    pub user: UserId,
+    /// Of which message.
+    pub message: MessageId,
+    /// Sealed to which keyset.
+    pub keyset: KeysetId,
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -188,7 +188,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Makes a new key and tag. Searching for the primes takes about a second of CPU, sometimes several: call it away
+    /// Makes a new key and tag. Searching for the primes takes up to a second of CPU, sometimes longer: call it away
     /// from threads that must answer.
     ///
     /// # Errors

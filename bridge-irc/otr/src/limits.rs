@@ -27,8 +27,9 @@ pub const MIN_LINE: usize = 64;
 /// Most instances (clients of the same peer, told apart by their tags) held per session.
 pub const MAX_INSTANCES: usize = 6;
 
-/// Most key exchanges begun or answered per session within [`AKE_WINDOW`]. Each costs a few milliseconds of CPU.
-pub const MAX_AKE: usize = 10;
+/// Most steps that begin a key exchange (a query, a commitment of either side, a key from a client not met before) per
+/// session within [`AKE_WINDOW`]. An exchange takes two or three of them, and each leads to a few milliseconds of CPU.
+pub const MAX_AKE: usize = 20;
 
 /// The span over which [`MAX_AKE`] counts.
 pub const AKE_WINDOW: Duration = Duration::from_secs(60);

@@ -280,6 +280,31 @@ fn answers_to_errors_and_garbage_are_bounded() {
 }
 
 #[test]
+fn sessions_can_go_to_other_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<Session>();
+}
+
+/// Whoever is on the network can answer a commitment under any number of tags.
+#[test]
+fn keys_under_many_tags_are_bounded() {
+    let mut b = Session::new(bob(), Config::default());
+    let now = std::time::Instant::now();
+    b.receive(b"?OTRv3?", now);
+    let answered = (0x100..0x200u32)
+        .filter(|tag| {
+            let mut message = vec![0, 3, 0x0a];
+            message.extend(tag.to_be_bytes());
+            message.extend(bob().tag().value().to_be_bytes());
+            message.extend([0, 0, 0, 1, 5]);
+            let line = format!("?OTR:{}.", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, message));
+            !b.receive(line.as_bytes(), now).lines.is_empty()
+        })
+        .count();
+    assert!((1..=limits::MAX_AKE).contains(&answered), "{answered}");
+}
+
+#[test]
 fn key_exchanges_are_bounded() {
     let mut b = Session::new(bob(), Config::default());
     let now = std::time::Instant::now();

@@ -194,7 +194,7 @@ fn damage(line: &mut Vec<u8>, at: usize, with: u8) {
     let inside = line.strip_prefix(b"?OTR:").and_then(|rest| rest.strip_suffix(b"."));
     match inside.and_then(|text| STANDARD.decode(text).ok()).filter(|bytes| !bytes.is_empty()) {
         Some(mut bytes) => {
-            let at = at % bytes.len();
+            let at = at % protected(&bytes);
             bytes[at] ^= with;
             *line = [b"?OTR:", STANDARD.encode(bytes).as_bytes(), b"."].concat();
         }
@@ -204,6 +204,14 @@ fn damage(line: &mut Vec<u8>, at: usize, with: u8) {
         }
         None => {}
     }
+}
+
+/// How much of a message is protected. Published MAC keys at the end of a data message are not, and need not be.
+fn protected(bytes: &[u8]) -> usize {
+    let end = |count: usize| bytes.len().checked_sub(4 + 20 * count);
+    let is_end = |at: usize| bytes[at..at + 4] == u32::to_be_bytes((bytes.len() - at - 4) as u32);
+    let data = bytes.get(2) == Some(&3);
+    (0..64).filter_map(end).find(|at| data && is_end(*at)).unwrap_or(bytes.len())
 }
 
 fn config() -> impl Strategy<Value = Config> {

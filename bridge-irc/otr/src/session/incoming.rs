@@ -142,6 +142,7 @@ impl Session {
             Body::DhKey(key) => {
                 let at = match self.index(from.sender) {
                     Some(at) => at,
+                    None if self.pending.is_some() && !self.exchanges.allow(now) => return Err(Rejection::TooMany),
                     None if self.pending.is_some() => self.instance(from.sender, from.version, now)?,
                     None => return Err(Rejection::Unexpected),
                 };

@@ -116,7 +116,7 @@ impl Session {
     /// the clear (the first one with an offer) or held back while the peer is asked for a private conversation.
     ///
     /// A CTCP message (it begins with the byte 1) and a text that begins with blanks carry no offer, which would make
-    /// them something else. Takes up to a few milliseconds of CPU.
+    /// them something else. Takes less than a millisecond of CPU.
     ///
     /// # Errors
     /// [`Error::Finished`] after the peer ended the conversation; [`Error::TooLong`], [`Error::ZeroByte`],
@@ -225,7 +225,7 @@ impl Session {
     }
 
     /// Begins a verification: does the peer know `secret`? A question may say which secret is meant.
-    /// Takes up to some 20 ms of CPU.
+    /// Takes some 7 ms of CPU.
     ///
     /// # Errors
     /// [`Error::NotEncrypted`], [`Error::SmpBusy`], [`Error::ZeroByte`] in the question, [`Error::TooLong`],
@@ -242,7 +242,7 @@ impl Session {
         self.send_tlv(tlv, now)
     }
 
-    /// Gives the user's secret after [`Event::SmpAsked`]. Takes up to some 30 ms of CPU.
+    /// Gives the user's secret after [`Event::SmpAsked`]. Takes some 20 ms of CPU.
     ///
     /// # Errors
     /// [`Error::NotEncrypted`], [`Error::SmpNotAsked`], [`Error::TooLong`], [`Error::Random`].

@@ -174,7 +174,8 @@ impl Connection {
 
     /// Reads one command and has it done.
     async fn serve_one(&mut self) -> Result<(), Fault> {
-        let mut frame = self.frame(false).await?;
+        let deadline = self.deadline();
+        let mut frame = self.frame(false, deadline).await?;
         let secret = self.user.is_none();
         if secret {
             return Box::pin(self.perform(frame.bytes(), &Bytes::new())).await;
@@ -186,13 +187,17 @@ impl Connection {
         done
     }
 
-    /// Reads until a whole command is there (or a raw line); what is refused on the way is answered here.
-    pub(crate) async fn frame(&mut self, raw_line: bool) -> Result<Frame, Fault> {
-        let mut stopping = self.shared.stopping.clone();
-        let deadline = match self.user {
+    /// Until when the client's next command must be there.
+    pub(crate) fn deadline(&self) -> Instant {
+        match self.user {
             Some(_) => Instant::now() + self.shared.limits.idle(),
             None => self.login_deadline,
-        };
+        }
+    }
+
+    /// Reads until a whole command is there (or a raw line); what is refused on the way is answered here.
+    pub(crate) async fn frame(&mut self, raw_line: bool, deadline: Instant) -> Result<Frame, Fault> {
+        let mut stopping = self.shared.stopping.clone();
         loop {
             let step = tokio::select! {
                 step = timeout_at(deadline, self.wire.step(raw_line)) => match step {

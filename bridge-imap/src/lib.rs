@@ -69,8 +69,9 @@ impl Bridge for Imap {
     }
 }
 
-/// Reads bytes as the bridge would, for fuzzing: framing, then grammar. Nothing of it is meant for other use.
+/// Reads bytes as the bridge would, in pieces: framing, then grammar. Tells what came of them, one line each. For fuzzing.
 #[doc(hidden)]
-pub fn fuzz(bytes: &[u8], piece: usize, logged_in: bool) {
-    proto::fuzz(bytes, piece, logged_in);
+#[must_use]
+pub fn fuzz(bytes: &[u8], piece: usize, logged_in: bool) -> Vec<String> {
+    proto::fuzz(bytes, piece, logged_in)
 }

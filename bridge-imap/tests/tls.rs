@@ -1,4 +1,5 @@
 //! TLS from the start, after STARTTLS, and what must not get around it.
+#![allow(clippy::expect_used, reason = "a test fails where its helper does")]
 
 mod common;
 

@@ -77,7 +77,8 @@ impl Connection {
             Some(initial) => initial,
             None => {
                 self.wire.out().text("+ \r\n");
-                let line = self.frame(true).await?;
+                let deadline = self.deadline();
+                let line = self.frame(true, deadline).await?;
                 Secret::new(line.bytes().to_vec())
             }
         };
@@ -129,14 +130,14 @@ impl Connection {
     }
 
     pub(crate) fn enable(&mut self, names: &[String]) -> Handled {
-        let user = self.user()?;
         let mut enabled = String::new();
         for name in names {
+            let user = self.user()?;
             match name.as_str() {
-                "CONDSTORE" => user.condstore = true,
+                "CONDSTORE" => self.enable_condstore()?,
                 "QRESYNC" => {
-                    user.condstore = true;
                     user.qresync = true;
+                    self.enable_condstore()?;
                 }
                 "UTF8=ACCEPT" if user.selected.is_some() => {
                     return Ok(Reply::bad("UTF8=ACCEPT can't be enabled while a mailbox is selected"));

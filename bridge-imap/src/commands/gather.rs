@@ -210,7 +210,7 @@ mod tests {
         let listing = Needs { summary: true, body: false };
         assert_eq!(batch_length(&vec![(1, 4); 1000], bodies), 256);
         assert_eq!(batch_length(&vec![(1, 64); 1000], bodies), 16);
-        assert_eq!(batch_length(&vec![(1, 60_000); 3], bodies), 1);
+        assert_eq!(batch_length(&[(1, 60_000); 3], bodies), 1);
         assert_eq!(batch_length(&vec![(1, 60_000); 1000], listing), 256);
     }
 }

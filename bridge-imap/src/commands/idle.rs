@@ -19,9 +19,10 @@ impl Connection {
         self.wire.flush().await?;
         self.wire.rest();
         let selected = self.user()?.selected.as_ref().map(|selected| selected.mailbox);
+        let deadline = self.deadline();
         loop {
             let woken = tokio::select! {
-                line = self.frame(true) => Woken::Line(line?),
+                line = self.frame(true, deadline) => Woken::Line(line?),
                 change = watcher.next() => Woken::Change(change),
             };
             match woken {

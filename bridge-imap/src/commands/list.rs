@@ -4,7 +4,7 @@ use crate::connection::{Connection, Fault, Handled, Reply};
 use crate::proto::command::{List, StatusItem};
 use crate::proto::utf7;
 use mesyx_sdk::{Mailbox, MailboxId, MailboxName, Role};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The special-use attribute of a role; INBOX has none.
 pub(super) const fn attribute(role: Role) -> Option<&'static str> {
@@ -17,6 +17,9 @@ pub(super) const fn attribute(role: Role) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// Longest patterns of one LIST together: what they cost grows with their length times all names.
+const MAX_PATTERN_BYTES: usize = 4 * MailboxName::MAX_LENGTH;
 
 /// One name that a LIST may show.
 #[derive(Debug, Clone, Default)]
@@ -76,6 +79,9 @@ impl Connection {
         let utf8 = self.user()?.utf8;
         let patterns: Vec<String> =
             list.patterns.iter().filter_map(|pattern| decode(&[&list.reference[..], pattern].concat(), utf8)).collect();
+        if patterns.iter().map(String::len).sum::<usize>() > MAX_PATTERN_BYTES {
+            return Ok(Reply::no("The patterns are too long").code("LIMIT"));
+        }
         let names = self.names().await?;
         if list.return_status.contains(&StatusItem::HighestModSeq) {
             self.enable_condstore()?;
@@ -112,6 +118,9 @@ impl Connection {
         let Some(pattern) = decode(&[reference, pattern].concat(), utf8) else {
             return Ok(Reply::ok("none has such a name"));
         };
+        if pattern.len() > MAX_PATTERN_BYTES {
+            return Ok(Reply::no("The pattern is too long").code("LIMIT"));
+        }
         for (name, line) in &names.0 {
             if !matches(&pattern, name.as_str()) {
                 continue;
@@ -157,38 +166,40 @@ fn decode(pattern: &[u8], utf8: bool) -> Option<String> {
 }
 
 /// Whether a name fits a pattern with `*` (anything) and `%` (anything but `/`). INBOX fits in any case.
+///
+/// Takes time linear in pattern times name, whatever the pattern: all places in the pattern are followed side by side.
 fn matches(pattern: &str, name: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
-    let name: Vec<char> = name.chars().collect();
-    let inbox = name.len() >= 5 && name[..5] == ['I', 'N', 'B', 'O', 'X'] && matches!(name.get(5), None | Some('/'));
-    // Positions in the pattern that are reached by the name so far. Linear in pattern times name, whatever the pattern.
-    let mut reached = BTreeSet::from([0]);
-    let skip_wildcards = |reached: &mut BTreeSet<usize>| {
-        for at in 0..pattern.len() {
-            if reached.contains(&at) && matches!(pattern[at], '*' | '%') {
-                reached.insert(at + 1);
-            }
-        }
-    };
-    skip_wildcards(&mut reached);
-    for (index, c) in name.iter().enumerate() {
-        let mut next = BTreeSet::new();
-        for &at in &reached {
-            match pattern.get(at) {
-                Some('*') => drop(next.insert(at)),
-                Some('%') if *c != '/' => drop(next.insert(at)),
-                Some('%') | None => {}
-                Some(p) if p == c || inbox && index < 5 && p.eq_ignore_ascii_case(c) => drop(next.insert(at + 1)),
-                Some(_) => {}
+    let inbox = name.strip_prefix("INBOX").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let mut reached = vec![false; pattern.len() + 1];
+    reached[0] = true;
+    pass_wildcards(&pattern, &mut reached);
+    for (index, c) in name.chars().enumerate() {
+        let mut next = vec![false; pattern.len() + 1];
+        for (at, wanted) in pattern.iter().enumerate().filter(|(at, _)| reached[*at]) {
+            match wanted {
+                '*' => next[at] = true,
+                '%' => next[at] |= c != '/',
+                wanted if *wanted == c || inbox && index < 5 && wanted.eq_ignore_ascii_case(&c) => next[at + 1] = true,
+                _ => {}
             }
         }
         reached = next;
-        skip_wildcards(&mut reached);
-        if reached.is_empty() {
+        if !reached.contains(&true) {
             return false;
         }
+        pass_wildcards(&pattern, &mut reached);
     }
-    reached.contains(&pattern.len())
+    reached[pattern.len()]
+}
+
+/// A wildcard may stand for nothing.
+fn pass_wildcards(pattern: &[char], reached: &mut [bool]) {
+    for (at, wanted) in pattern.iter().enumerate() {
+        if reached[at] && matches!(wanted, '*' | '%') {
+            reached[at + 1] = true;
+        }
+    }
 }
 
 #[cfg(test)]

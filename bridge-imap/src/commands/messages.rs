@@ -4,8 +4,7 @@ use super::append::try_create;
 use crate::connection::{Connection, Fault, Handled, Reply};
 use crate::proto::command::{Action, Store, Transfer};
 use crate::proto::sequence::{AsSet, SequenceSet};
-use mesyx_sdk::{Copied, Flag, FlagChange, Flags, MailboxId, Uid};
-use std::collections::HashMap;
+use mesyx_sdk::{Copied, FlagChange, Flags, MailboxId, Uid};
 
 impl Connection {
     /// The UIDs that a set names, in order.
@@ -129,7 +128,7 @@ impl Connection {
         }
         let view = &mut self.selected()?.view;
         moved.uids.iter().for_each(|(old, _)| view.remove(*old));
-        Ok(self.done_expunging("moved", !moved.uids.is_empty()).await?)
+        self.done_expunging("moved", !moved.uids.is_empty()).await
     }
 
     pub(crate) async fn expunge(&mut self, set: Option<&SequenceSet>) -> Handled {
@@ -171,9 +170,6 @@ fn applied(flags: &Flags, change: &FlagChange) -> Flags {
     match change {
         FlagChange::Set(set) => set.iter().cloned().collect(),
         FlagChange::Add(add) => flags.iter().chain(add).cloned().collect(),
-        FlagChange::Remove(remove) => {
-            let removed: HashMap<&Flag, ()> = remove.iter().map(|flag| (flag, ())).collect();
-            flags.iter().filter(|flag| !removed.contains_key(flag)).cloned().collect()
-        }
+        FlagChange::Remove(remove) => flags.iter().filter(|flag| !remove.contains(flag)).cloned().collect(),
     }
 }

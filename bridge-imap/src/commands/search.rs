@@ -9,6 +9,10 @@ use std::ops::RangeInclusive;
 
 impl Connection {
     pub(crate) async fn search(&mut self, tag: &str, search: Search) -> Handled {
+        // All is UTF-8 then (RFC 9755, section 3).
+        if search.charset.is_some() && self.user()?.utf8 {
+            return Ok(Reply::bad("With UTF8=ACCEPT no CHARSET is given"));
+        }
         let charset = search.charset.as_deref().unwrap_or("US-ASCII");
         if !["US-ASCII", "UTF-8"].iter().any(|known| known.eq_ignore_ascii_case(charset)) {
             return Ok(Reply::no("Searches are in US-ASCII or UTF-8").code("BADCHARSET (US-ASCII UTF-8)"));

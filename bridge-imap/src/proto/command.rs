@@ -120,7 +120,7 @@ pub(crate) struct Message<'a> {
     pub(crate) flags: Vec<Flag>,
     pub(crate) date: Option<Timestamp>,
     pub(crate) bytes: &'a [u8],
-    /// It came as `UTF8 (~{…})` (RFC 6855, section 4).
+    /// It came as `UTF8 (~{…})` (RFC 6855, section 4; RFC 9755 lets it come as any other message too).
     pub(crate) utf8: bool,
 }
 

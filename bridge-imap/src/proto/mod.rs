@@ -13,13 +13,14 @@ pub(crate) mod structure;
 pub(crate) mod utf7;
 pub(crate) mod write;
 
-/// Feeds bytes in pieces; every message is admitted.
-pub(crate) fn fuzz(bytes: &[u8], piece: usize, logged_in: bool) {
+/// Feeds bytes in pieces; every message is admitted. Tells each step but the want for more.
+pub(crate) fn fuzz(bytes: &[u8], piece: usize, logged_in: bool) -> Vec<String> {
     use framing::{Framer, Step};
     let mut framer = Framer::new(1024 * 1024);
     if logged_in {
         framer.logged_in();
     }
+    let mut seen = Vec::new();
     for piece in bytes.chunks(piece.max(1)) {
         framer.space().extend_from_slice(piece);
         framer.fed(piece.len());
@@ -30,10 +31,14 @@ pub(crate) fn fuzz(bytes: &[u8], piece: usize, logged_in: bool) {
             };
             match step {
                 Step::Incomplete => break,
-                Step::Overrun => return,
-                Step::Frame(frame) => drop(grammar::parse(frame.bytes())),
-                Step::Continue | Step::Refused { .. } | Step::Message { .. } => {}
+                Step::Frame(frame) => seen.push(format!("{:?}", grammar::parse(frame.bytes()))),
+                Step::Overrun => {
+                    seen.push("overrun".into());
+                    return seen;
+                }
+                step => seen.push(format!("{step:?}")),
             }
         }
     }
+    seen
 }

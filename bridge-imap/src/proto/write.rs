@@ -83,7 +83,7 @@ impl Out {
         }
     }
 
-    /// A mailbox name: modified UTF-7, or quoted UTF-8 where the client enabled that (RFC 6855, section 3).
+    /// A mailbox name: modified UTF-7, or quoted UTF-8 where the client enabled that (RFC 9755, section 3).
     pub(crate) fn mailbox(&mut self, name: &MailboxName, utf8: bool) {
         if !utf8 {
             return self.string(super::utf7::encode(name.as_str()).as_bytes());

@@ -1,4 +1,5 @@
 //! A bridge over a host in memory, and a client that speaks lines.
+#![allow(clippy::expect_used, reason = "a test fails where its helper does")]
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use mesyx_bridge_imap::Imap;
@@ -12,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
@@ -99,7 +101,7 @@ impl Server {
     pub fn tls(&self) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).expect("a root");
-        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let provider = Arc::new(ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("TLS")

@@ -158,7 +158,9 @@ fn core(located: &mut Located, file: &File, base: &Path) -> Option<CoreSettings>
         located.note("separators", what, "write some of + - _ = . # ~");
     }
     let first = domains.first()?;
-    let mut settings = CoreSettings::new(data_dir, instance_key, hostname?, first.domain.clone());
+    // Where it is wrong, the rest is checked all the same.
+    let hostname = hostname.unwrap_or_default();
+    let mut settings = CoreSettings::new(data_dir, instance_key, hostname, first.domain.clone());
     settings.aliases = aliases(located, file, &names);
     settings.domains = domains;
     settings.separators = separators;

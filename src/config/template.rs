@@ -99,20 +99,16 @@ fn table(text: &mut String, root: &Value, schema: &Value, path: &str, values: &V
 /// The entries of an array of tables.
 fn entries(text: &mut String, root: &Value, schema: &Value, path: &str, values: &Value) {
     let item = resolve(root, &schema["items"]);
-    let shown = item["properties"].as_object();
+    let properties = item["properties"].as_object();
     for entry in values.as_array().into_iter().flatten() {
         let _ = writeln!(text, "[[{path}]]");
         for (key, value) in entry.as_object().into_iter().flatten() {
             let _ = writeln!(text, "{} = {}", bare_or_quoted(key), show(value, "", false));
         }
-        for (key, property) in shown.into_iter().flatten() {
+        for (key, property) in properties.into_iter().flatten() {
             if entry.get(key).is_none() {
                 comment(text, describe(root, property));
-                let _ = writeln!(
-                    text,
-                    "# {key} = {}",
-                    property.get("default").map_or(String::new(), |d| show(d, "", true))
-                );
+                shown(text, root, key, property);
             }
         }
     }

@@ -112,7 +112,7 @@ budget_bytes = 50_000_000
 window = 61
 
 [log]
-level = "loud,quiet=5"
+level = "mesyx=loud"
 
 [bridge.imap]
 run = "process"

@@ -1,5 +1,6 @@
 //! Identifiers that only the core knows.
 
+use mesyx_sdk::{MailboxId, Role, UserId};
 use minicbor::{Decode, Encode};
 use std::fmt;
 
@@ -48,4 +49,57 @@ id! {
 id! {
     /// One slot of a user's master key: one password.
     SlotId
+}
+
+/// The id of a user's standard mailbox: the first 16 bytes of SHA-256 over `mesyx mailbox id 1\0`, the user's id and the
+/// role's name in lower case. So every instance knows INBOX without asking, and two instances never make two of them.
+///
+/// A standard mailbox that was deleted and is made anew needs a random id: a removal is for good.
+#[must_use]
+pub fn mailbox_id_for_role(user: UserId, role: Role) -> MailboxId {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    context.update(b"mesyx mailbox id 1\0");
+    context.update(user.as_bytes());
+    context.update(role_name(role).as_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&context.finish().as_ref()[..16]);
+    MailboxId(id)
+}
+
+/// A role as operations write it: the SDK's own spelling (`inbox`, `sent`, …).
+#[must_use]
+pub fn role_name(role: Role) -> String {
+    match serde_json::to_value(role) {
+        Ok(serde_json::Value::String(name)) => name,
+        _ => String::new(),
+    }
+}
+
+/// The role of that name; `None` for one that this program does not know.
+#[must_use]
+pub fn role_of_name(name: &str) -> Option<Role> {
+    serde_json::from_value(serde_json::Value::String(name.to_owned())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mailbox_ids_of_roles_are_fixed_for_ever() {
+        let user = UserId([7; 16]);
+        assert_eq!(mailbox_id_for_role(user, Role::Inbox).to_string(), "83037e1a613bfc5ddf051760fd5ae545");
+        let ids: std::collections::HashSet<_> =
+            Role::STANDARD.into_iter().map(|(role, _)| mailbox_id_for_role(user, role)).collect();
+        assert_eq!(ids.len(), Role::STANDARD.len());
+        assert_ne!(mailbox_id_for_role(UserId([8; 16]), Role::Inbox), mailbox_id_for_role(user, Role::Inbox));
+    }
+
+    #[test]
+    fn role_names_are_read_back() {
+        for (role, _) in Role::STANDARD {
+            assert_eq!(role_of_name(&role_name(role)), Some(role));
+        }
+        assert_eq!(role_of_name("no-such-role"), None);
+    }
 }

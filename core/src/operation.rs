@@ -4,6 +4,8 @@
 //! - a register (a name, a record, the mailbox of a placement, one flag of one placement, one subscription) holds the
 //!   write with the highest [`Stamp`];
 //! - a removal (`Expunge`, `DeleteMailbox`, `RemoveUser`, `RemoveKeyset`) wins over everything, for good;
+//! - who deletes a mailbox expunges what it sees in it by operations of their own; what another instance puts there
+//!   meanwhile is shown in INBOX, so that no merge loses a message that nobody removed. INBOX itself can't be deleted;
 //! - an operation on something that has not come yet is kept until it does.
 //!
 //! Operations name placements and never UIDs, which are each instance's own; they refer to content by id, so that an
@@ -26,6 +28,22 @@ pub struct Stamp {
     /// Who stamped it.
     #[n(2)]
     pub instance: InstanceId,
+}
+
+impl Stamp {
+    /// The latest counter that is believed: a foreign one above it would leave no room for later stamps.
+    pub const MAX_COUNTER: u64 = 1 << 62;
+
+    /// 28 bytes that sort as stamps do.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 28] {
+        let mut bytes = [0; 28];
+        let day = (self.day as u32) ^ (1 << 31);
+        bytes[..4].copy_from_slice(&day.to_be_bytes());
+        bytes[4..12].copy_from_slice(&self.counter.to_be_bytes());
+        bytes[12..].copy_from_slice(&self.instance.0);
+        bytes
+    }
 }
 
 /// One entry of the operation log.
@@ -121,7 +139,7 @@ pub enum Operation {
         #[n(1)]
         name: String,
     },
-    /// A mailbox is gone, with its placements.
+    /// A mailbox is gone. Its placements are expunged by operations of their own; any other is shown in INBOX.
     #[n(7)]
     DeleteMailbox {
         /// Which.

@@ -5,6 +5,12 @@
 //! [`Store::write`] resolves. Writes that wait at the same time are committed as one group; each succeeds or
 //! fails for itself, whole or not at all.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod sqlite;
+
+pub use sqlite::{Options, SqliteStore};
+
 use crate::id::{InstanceId, KeysetId, SessionKeyId, SlotId};
 use crate::operation::{LogEntry, UserRecord};
 use crate::seal::{Sealed, SealedMessage, SealedSessionKey};
@@ -218,8 +224,8 @@ pub enum Write {
     Merge {
         /// The entries.
         entries: Vec<LogEntry>,
-        /// Content that they refer to and that is not here yet.
-        messages: Vec<SealedMessage>,
+        /// Content that they refer to and that is not here yet, with the proof of who took it in.
+        messages: Vec<(SealedMessage, Arc<Attestation>)>,
     },
 }
 
@@ -398,6 +404,9 @@ pub enum StoreError {
     /// The disk is full.
     #[error("the disk is full")]
     Full,
+    /// Another process has the store open: which directory.
+    #[error("the store in {0} is in use by another process: stop that one first")]
+    InUse(String),
     /// The store was closed.
     #[error("the store is closed")]
     Closed,

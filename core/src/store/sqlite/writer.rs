@@ -1,0 +1,204 @@
+//! The one writer: takes everything that waits, commits it as one group, and only then answers.
+
+use super::blobs::Blobs;
+use super::content::Prepared;
+use super::tx::{Finished, Ids, Meta, Tx};
+use super::{Attest, Event, Options, StoreError, Written, resolve};
+use crate::store::Write;
+use mesyx_sdk::{MailboxId, UserId};
+use rusqlite::Connection;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// One write in the queue.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) write: Write,
+    /// One for each message in the write.
+    pub(super) prepared: Vec<Prepared>,
+    pub(super) bytes: usize,
+    pub(super) answer: oneshot::Sender<Result<Written, StoreError>>,
+}
+
+/// What writer and readers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) events: broadcast::Sender<Event>,
+    pub(super) blobs: Blobs,
+    pub(super) numbers: NumbersCache,
+    /// Backups under way: files are removed after the last of them.
+    pub(super) backups: AtomicUsize,
+}
+
+/// Numbers of mailboxes that were read and have not changed since, so that asking for nothing new costs no disk.
+#[derive(Debug, Default)]
+pub(super) struct NumbersCache {
+    /// Counts commits: what was read before one must not be put in after it.
+    generation: AtomicU64,
+    known: Mutex<HashMap<(UserId, MailboxId), mesyx_sdk::MailboxStatus>>,
+}
+
+impl NumbersCache {
+    const MOST: usize = 50_000;
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(UserId, MailboxId), mesyx_sdk::MailboxStatus>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, user: UserId, mailbox: MailboxId) -> Option<mesyx_sdk::MailboxStatus> {
+        self.lock().get(&(user, mailbox)).copied()
+    }
+
+    /// To be taken before the read whose outcome is put in.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn put(&self, generation: u64, user: UserId, mailbox: MailboxId, status: mesyx_sdk::MailboxStatus) {
+        let mut known = self.lock();
+        if self.generation() == generation {
+            if known.len() >= Self::MOST {
+                known.clear();
+            }
+            known.insert((user, mailbox), status);
+        }
+    }
+
+    /// After a commit, before anybody hears of it.
+    fn drop_changed(&self, changed: impl Iterator<Item = (UserId, MailboxId)>, all: bool) {
+        let mut known = self.lock();
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        if all {
+            known.clear();
+        }
+        for key in changed {
+            known.remove(&key);
+        }
+    }
+}
+
+/// The writer's thread. It ends when the queue is closed and empty.
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) meta: Meta,
+    pub(super) options: Options,
+    pub(super) attest: Arc<dyn Attest>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) queue: mpsc::Receiver<Job>,
+    /// Files whose removal waits for the end of a backup.
+    pub(super) gone: Vec<super::blobs::BlobName>,
+    pub(super) ids: Ids,
+    /// The last day on which old entries of `dedup` were removed.
+    pub(super) pruned: i32,
+}
+
+impl Writer {
+    pub(super) fn run(mut self) {
+        while let Some(first) = self.queue.blocking_recv() {
+            let mut bytes = first.bytes;
+            let mut group = vec![first];
+            while group.len() < self.options.group_writes && bytes < self.options.group_bytes {
+                let Ok(next) = self.queue.try_recv() else { break };
+                bytes += next.bytes;
+                group.push(next);
+            }
+            self.commit(group);
+        }
+        self.remove_files();
+        // The files are whole without this; it only keeps the WAL from outliving the process.
+        if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+            tracing::warn!(%error, "the write-ahead log was not folded in at the end; the next start does it");
+        }
+    }
+
+    fn commit(&mut self, group: Vec<Job>) {
+        let mut answers = Vec::with_capacity(group.len());
+        let mut blobs = Vec::with_capacity(group.len());
+        let mut results = Vec::with_capacity(group.len());
+        let mut jobs = Vec::with_capacity(group.len());
+        for Job { write, prepared, answer, .. } in group {
+            answers.push(answer);
+            blobs.push(prepared.iter().filter_map(|prepared| prepared.blob).collect::<Vec<_>>());
+            jobs.push((write, prepared));
+        }
+        let outcome = self.transact(jobs, &mut results);
+        match outcome {
+            Ok(finished) => {
+                for (result, blobs) in results.iter().zip(&mut blobs) {
+                    if result.is_err() {
+                        self.gone.append(blobs);
+                    }
+                }
+                self.published(finished);
+            }
+            Err(error) => {
+                if !self.connection.is_autocommit()
+                    && let Err(error) = self.connection.execute_batch("ROLLBACK")
+                {
+                    tracing::error!(%error, "a failed group could not be rolled back");
+                }
+                self.ids.clear();
+                tracing::error!(%error, writes = answers.len(), "a group of writes failed and was undone");
+                results = answers.iter().map(|_| Err(error.clone())).collect();
+                self.gone.extend(blobs.into_iter().flatten());
+            }
+        }
+        for (answer, result) in answers.into_iter().zip(results) {
+            // Who asked may have gone away; what was done stays done.
+            let _ = answer.send(result);
+        }
+        self.remove_files();
+    }
+
+    /// Runs the writes and commits. An error is the whole group's.
+    fn transact(
+        &mut self,
+        jobs: Vec<(Write, Vec<Prepared>)>,
+        results: &mut Vec<Result<Written, StoreError>>,
+    ) -> Result<Finished, StoreError> {
+        let connection = &self.connection;
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let mut tx = Tx::new(connection, &self.options, self.meta.clone(), &mut self.ids);
+        if self.pruned != tx.today {
+            tx.sql("DELETE FROM dedup WHERE day < ?")?.execute([tx.today - 2])?;
+            self.pruned = tx.today;
+        }
+        for (write, prepared) in jobs {
+            tx.begin()?;
+            let result = resolve::run(&mut tx, write, &prepared);
+            match &result {
+                Ok(_) => tx.keep()?,
+                // A disk that is full or broken may have undone more than this one write.
+                Err(error @ StoreError::Full) => return Err(error.clone()),
+                Err(error) if connection.is_autocommit() => return Err(error.clone()),
+                Err(_) => tx.undo()?,
+            }
+            results.push(result);
+        }
+        let attest = &self.attest;
+        let finished = tx.finish(&|bytes| attest.sign(bytes))?;
+        connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(finished)
+    }
+
+    fn published(&mut self, finished: Finished) {
+        self.meta = finished.meta;
+        let changed = finished.mailboxes.iter().map(|row| (row.user_id, row.mailbox));
+        self.shared.numbers.drop_changed(changed, !finished.effects.mailboxes_gone.is_empty());
+        for event in finished.effects.events {
+            // Nobody may be listening.
+            let _ = self.shared.events.send(event);
+        }
+        self.gone.extend(finished.effects.blobs_gone);
+    }
+
+    fn remove_files(&mut self) {
+        if !self.gone.is_empty() && self.shared.backups.load(Ordering::SeqCst) == 0 {
+            for name in self.gone.drain(..) {
+                self.shared.blobs.remove(name);
+            }
+        }
+    }
+}

@@ -390,3 +390,73 @@ async fn connections_per_address_are_bounded() {
     assert!(second.line().await.starts_with("* BYE [UNAVAILABLE]"));
     assert_eq!(second.next().await, None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_and_large_bodies_come_whole_within_a_small_budget() {
+    let host = MemoryHost::with_budget("example.org".parse().expect("a domain"), 1 << 20);
+    let server = Server::with(host, json!({})).await;
+    let mut texts = Vec::new();
+    for number in 0..600_usize {
+        let size = if number == 300 { 3_000_000 } else { number * 37 % 9000 };
+        texts.push(format!("Subject: {number}\n\n{}\n", "y".repeat(size)));
+        server.deliver(&[], &texts[number]).await;
+    }
+    let mut client = server.select().await;
+    let lines = client.ok("UID FETCH 1:* (RFC822.SIZE BODY[])").await;
+    let mut lines = lines.iter();
+    for (index, text) in texts.iter().enumerate() {
+        let (number, size) = (index + 1, text.len() + 3);
+        let head = format!("* {number} FETCH (UID {number} RFC822.SIZE {size} BODY[] {{{size}}}");
+        assert_eq!(lines.next(), Some(&head));
+        for line in text.lines() {
+            assert_eq!(lines.next().map(String::as_str), Some(line));
+        }
+        assert_eq!(lines.next().map(String::as_str), Some(" FLAGS (\\Seen \\Recent))"));
+    }
+    assert_eq!(lines.next(), None);
+    let budget = mesyx_sdk::Host::budget(&server.host);
+    assert_eq!(budget.available(), budget.total());
+}
+
+#[tokio::test]
+async fn messages_and_mailboxes_have_ids() {
+    let server = Server::start().await;
+    server.deliver(&[], MAIL).await;
+    let mut client = server.login().await;
+    let status = client.ok("STATUS INBOX (MAILBOXID)").await;
+    let id = status[0].split(['(', ')']).nth(2).expect("an id").to_owned();
+    let lines = client.ok("SELECT INBOX").await;
+    assert!(lines.iter().any(|line| line.contains(&format!("[MAILBOXID ({id})]"))), "{lines:?}");
+    let lines = client.ok("FETCH 1 (EMAILID THREADID)").await;
+    let message = lines[0].split(['(', ')']).nth(2).expect("an id");
+    assert_eq!(lines, [format!("* 1 FETCH (EMAILID ({message}) THREADID NIL)")]);
+    assert_eq!(client.ok(&format!("SEARCH EMAILID {message}")).await, ["* SEARCH 1"]);
+    assert_eq!(client.ok("SEARCH EMAILID 00 THREADID 00").await, ["* SEARCH"]);
+}
+
+#[tokio::test]
+async fn a_body_that_is_asked_for_by_numbers_and_pieces() {
+    let server = Server::start().await;
+    let mail = "Content-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b\nContent-Type: message/rfc822\n\n\
+        Subject: inside\nX: y\n\ntwo\n--b--\n";
+    server.deliver(&[], mail).await;
+    let mut client = server.select().await;
+    for (section, expected) in [
+        ("BODY.PEEK[1]", "BODY[1] {3}|one)"),
+        (
+            "BODY.PEEK[2.HEADER.FIELDS (\"subject\" none)]",
+            "BODY[2.HEADER.FIELDS (subject none)] {19}|Subject: inside||)",
+        ),
+        ("BODY.PEEK[2.HEADER.FIELDS.NOT (subject)]", "BODY[2.HEADER.FIELDS.NOT (subject)] {8}|X: y||)"),
+        ("BODY.PEEK[2.TEXT]", "BODY[2.TEXT] {3}|two)"),
+        ("BODY.PEEK[2.1]", "BODY[2.1] {3}|two)"),
+        ("BODY.PEEK[2.MIME]", "BODY[2.MIME] {32}|Content-Type: message/rfc822||)"),
+        ("BODY.PEEK[3]", "BODY[3] NIL)"),
+        ("BODY.PEEK[1.1]", "BODY[1.1] NIL)"),
+        ("BODY.PEEK[1]<1.1>", "BODY[1]<1> {1}|n)"),
+        ("BODY.PEEK[1]<3.1>", "BODY[1]<3> {0}|)"),
+    ] {
+        let lines = client.ok(&format!("FETCH 1 ({section})")).await.join("|");
+        assert_eq!(lines, format!("* 1 FETCH ({expected}"), "{section}");
+    }
+}

@@ -91,7 +91,8 @@ impl Connection {
                 Reply::no(format!("{unreadable} of the messages are damaged and can't be opened")).code("CORRUPTION")
             );
         }
-        if given < asked {
+        // A UID that is not there is passed over without a word (RFC 3501, section 6.4.8).
+        if given < asked && !fetch.uid {
             return Ok(Reply::no("Some of the messages exist no longer").code("EXPUNGEISSUED"));
         }
         Ok(Reply::ok("fetched"))

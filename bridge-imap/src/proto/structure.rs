@@ -159,6 +159,8 @@ fn disposition_language_location(out: &mut Out, part: &Part) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::option;
+    use proptest::prelude::*;
 
     fn mailbox(name: Option<&str>, local: &str, domain: &str) -> MailAddressee {
         let name = name.map(|name| name.as_bytes().to_vec());
@@ -256,5 +258,178 @@ mod tests {
             "(\"message\" \"rfc822\" NIL NIL NIL \"7BIT\" 50 (NIL NIL NIL NIL NIL NIL NIL NIL NIL NIL) (\"text\" \"plain\" \
              NIL NIL NIL \"7BIT\" 20 2 NIL NIL NIL NIL) 4 NIL (\"attachment\" (\"filename\" \"a.eml\")) (\"en\" \"de\") NIL)"
         );
+    }
+
+    /// What a response is made of, as a client reads it.
+    #[derive(Debug, Clone, PartialEq)]
+    enum Value {
+        Nil,
+        Number(u64),
+        String(Vec<u8>),
+        List(Vec<Value>),
+    }
+
+    fn read(input: &mut &[u8]) -> Value {
+        match input.split_first() {
+            Some((b'(', rest)) => {
+                *input = rest;
+                let mut values = Vec::new();
+                while input[0] != b')' {
+                    values.push(read(input));
+                    if input[0] == b' ' {
+                        *input = &input[1..];
+                    }
+                }
+                *input = &input[1..];
+                Value::List(values)
+            }
+            Some((b'"', rest)) => {
+                *input = rest;
+                let mut value = Vec::new();
+                loop {
+                    match (input[0], input[1]) {
+                        (b'"', _) => break,
+                        (b'\\', next) => {
+                            value.push(next);
+                            *input = &input[2..];
+                        }
+                        (byte, _) => {
+                            assert!(byte.is_ascii() && byte != b'\r' && byte != b'\n' && byte != 0);
+                            value.push(byte);
+                            *input = &input[1..];
+                        }
+                    }
+                }
+                *input = &input[1..];
+                Value::String(value)
+            }
+            Some((b'{', rest)) => {
+                let end = rest.iter().position(|byte| *byte == b'}').expect("a literal");
+                let size: usize = std::str::from_utf8(&rest[..end]).expect("digits").parse().expect("a size");
+                let rest = rest[end + 1..].strip_prefix(b"\r\n").expect("a line end");
+                *input = &rest[size..];
+                assert!(!rest[..size].contains(&0));
+                Value::String(rest[..size].to_vec())
+            }
+            Some((b'0'..=b'9', _)) => {
+                let end = input.iter().position(|byte| !byte.is_ascii_digit()).expect("an end");
+                let (digits, rest) = input.split_at(end);
+                *input = rest;
+                Value::Number(std::str::from_utf8(digits).expect("digits").parse().expect("a number"))
+            }
+            _ => {
+                *input = input.strip_prefix(b"NIL").expect("NIL");
+                Value::Nil
+            }
+        }
+    }
+
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![proptest::collection::vec(1_u8.., 0..8), "[ -~]{0,12}".prop_map(String::into_bytes)]
+    }
+
+    fn fields() -> impl Strategy<Value = MailFields> {
+        let one = || {
+            (option::of(bytes()), option::of(bytes()), bytes(), bytes())
+                .prop_map(|(name, route, local, domain)| MailAddressee::Mailbox { name, route, local, domain })
+        };
+        let many = || proptest::collection::vec(one(), 0..3);
+        (option::of(bytes()), option::of(bytes()), many(), many(), many(), option::of(bytes())).prop_map(
+            |(date, subject, from, reply_to, to, message_id)| MailFields {
+                date,
+                subject,
+                from,
+                reply_to,
+                to,
+                message_id,
+                ..MailFields::default()
+            },
+        )
+    }
+
+    fn part() -> impl Strategy<Value = Part> {
+        let one =
+            (bytes(), bytes(), proptest::collection::vec((bytes(), bytes()), 0..3), option::of(bytes()), 0..99_u32);
+        let one = one.prop_map(|(kind, subtype, parameters, id, lines)| {
+            let mut part = leaf("", "", 5..u64::from(lines) + 5, lines);
+            part.content_type = (kind, subtype);
+            part.disposition = id.clone().map(|id| (id, parameters.clone()));
+            (part.parameters, part.id) = (parameters, id);
+            part
+        });
+        one.prop_recursive(4, 20, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 1..4).prop_map(|parts| {
+                    let mut part = leaf("multipart", "mixed", 0..9, 1);
+                    part.kind = PartKind::Multipart(parts);
+                    part
+                }),
+                (fields(), inner).prop_map(|(fields, inside)| {
+                    let mut part = leaf("message", "rfc822", 0..9, 1);
+                    part.kind = PartKind::Message(Box::new(fields), Box::new(inside));
+                    part
+                }),
+            ]
+        })
+    }
+
+    fn nstring(bytes: Option<&Vec<u8>>) -> Value {
+        bytes.map_or(Value::Nil, |bytes| Value::String(bytes.clone()))
+    }
+
+    /// The parts of a structure that has been read, against what it was written from.
+    fn check(value: &Value, part: &Part, extended: bool) {
+        let Value::List(values) = value else { panic!("{value:?}") };
+        match &part.kind {
+            PartKind::Multipart(parts) => {
+                values.iter().zip(parts).for_each(|(value, part)| check(value, part, extended));
+                assert_eq!(values.len(), parts.len() + if extended { 5 } else { 1 });
+            }
+            kind => {
+                assert_eq!(values[0], Value::String(part.content_type.0.clone()));
+                assert_eq!(values[3], nstring(part.id.as_ref()));
+                assert_eq!(values[6], Value::Number(part.body.end - part.body.start));
+                let mut length = if extended { 11 } else { 7 };
+                if let PartKind::Message(_, inside) = kind {
+                    check(&values[8], inside, extended);
+                    length += 3;
+                } else if part.content_type.0.eq_ignore_ascii_case(b"text") {
+                    length += 1;
+                }
+                assert_eq!(values.len(), length, "{values:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn envelopes_read_back(fields in fields()) {
+            let mut out = Out::default();
+            envelope(&mut out, &fields);
+            let mut input = out.0.as_slice();
+            let Value::List(values) = read(&mut input) else { panic!("{out:?}", out = out.0) };
+            prop_assert!(input.is_empty());
+            prop_assert_eq!(values.len(), 10);
+            prop_assert_eq!(&values[0], &nstring(fields.date.as_ref()));
+            prop_assert_eq!(&values[1], &nstring(fields.subject.as_ref()));
+            prop_assert_eq!(&values[3], &values[2], "Sender stands for From");
+            prop_assert_eq!(&values[9], &nstring(fields.message_id.as_ref()));
+            let to = match &values[5] {
+                Value::Nil => 0,
+                Value::List(list) => list.len(),
+                other => panic!("{other:?}"),
+            };
+            prop_assert_eq!(to, fields.to.len());
+        }
+
+        #[test]
+        fn structures_read_back(part in part(), extended: bool) {
+            let mut out = Out::default();
+            body_structure(&mut out, &part, extended);
+            let mut input = out.0.as_slice();
+            let value = read(&mut input);
+            prop_assert!(input.is_empty());
+            check(&value, &part, extended);
+        }
     }
 }

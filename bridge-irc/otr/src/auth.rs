@@ -226,3 +226,6 @@ fn open_signature(
 fn signature_mac(keys: &SignatureKeys, encrypted: &[u8]) -> [u8; 20] {
     hmac_sha256_160(&keys.mac, &[&(encrypted.len() as u32).to_be_bytes(), encrypted])
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use common::{Pair, alice, bob, clear_texts, private_texts};
 use mesyx_otr::{
     Config, Error, Event, Identity, Policy, Rejection, Sent, Session, SessionState, Verification, Version, limits,
 };
+use std::sync::Arc;
 use std::time::Duration;
 
 fn require() -> Config {
@@ -226,6 +227,70 @@ fn refreshing_keeps_the_conversation() {
         let (a, b) = pair.take();
         assert_eq!((private_texts(&a), private_texts(&b)), (vec![b"three".to_vec()], vec![b"two".to_vec()]));
     }
+}
+
+/// Between our Reveal Signature message and the peer's answer, the peer already has the new keys and we have not.
+#[test]
+fn texts_wait_while_keys_change() {
+    let mut pair = Pair::private(Config::default(), Config::default());
+    let commit = pair.a.receive(b"?OTRv3?", pair.now);
+    let key = pair.b.receive(&commit.lines[0], pair.now);
+    let early = pair.b.send(b"under the old keys", pair.now).unwrap().1;
+    let reveal = pair.a.receive(&key.lines[0], pair.now);
+    let (sent, out) = pair.a.send(b"under the new keys", pair.now).unwrap();
+    assert!(matches!(sent, Sent::Held(_)) && out.lines.is_empty());
+    pair.b_sends(early);
+    assert_eq!(private_texts(&pair.take().0), [b"under the old keys"]);
+    pair.a_sends(reveal);
+    assert_eq!(private_texts(&pair.take().1), [b"under the new keys"]);
+}
+
+/// Two clients of one peer get every line; each takes its own.
+#[test]
+fn a_peer_may_have_two_clients() {
+    let mut bytes = bob().to_bytes();
+    bytes[1..5].copy_from_slice(&0x1234_u32.to_be_bytes());
+    let second = Arc::new(Identity::from_bytes(&bytes).unwrap());
+    let now = std::time::Instant::now();
+    let mut clients = [Session::new(bob(), Config::default()), Session::new(second, Config::default())];
+    let mut a = Session::new(alice(), Config::default());
+    let mut events = [vec![], vec![], vec![]];
+    let mut run = |a: &mut Session, clients: &mut [Session; 2], mut lines: Vec<Vec<u8>>| {
+        while !lines.is_empty() {
+            let mut answers = vec![];
+            for line in lines {
+                for (at, client) in clients.iter_mut().enumerate() {
+                    let out = client.receive(&line, now);
+                    events[at].extend(out.events);
+                    answers.extend(out.lines);
+                }
+            }
+            lines = vec![];
+            for line in answers {
+                let out = a.receive(&line, now);
+                events[2].extend(out.events);
+                lines.extend(out.lines);
+            }
+        }
+        std::mem::take(&mut events)
+    };
+    let query = a.start(now).unwrap().lines;
+    let [one, two, ours] = run(&mut a, &mut clients, query);
+    let begun = |events: &[Event]| events.iter().filter(|event| matches!(event, Event::Established(_))).count();
+    assert_eq!((begun(&one), begun(&two), begun(&ours)), (1, 1, 2));
+    // Our texts go to the client that spoke last.
+    for speaker in [0, 1, 0] {
+        let line = clients[speaker].send(b"from a client", now).unwrap().1.lines.remove(0);
+        assert_eq!(private_texts(&a.receive(&line, now).events), [b"from a client"]);
+        let lines = a.send(b"answer", now).unwrap().1.lines;
+        let heard = run(&mut a, &mut clients, lines);
+        assert_eq!(private_texts(&heard[speaker]), [b"answer"]);
+        assert_eq!(heard[1 - speaker], []);
+    }
+    // The one that we talk with leaves; the other must not get what was meant for it.
+    let line = clients[0].end(now).lines.remove(0);
+    assert_eq!(a.receive(&line, now).events, [Event::EndedByPeer]);
+    assert_eq!(a.send(b"to the first", now).err(), Some(Error::Finished));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The configuration of both bridges: as written ([`SmtpConfig`], [`SubmissionConfig`]), and checked ([`Checked`]).
+//! The configuration of both bridges: as written ([`SmtpConfig`], [`SubmissionConfig`]), and checked (`Checked`).
 
 use crate::proto;
 use crate::proxy::Network;

@@ -20,7 +20,7 @@ pub(crate) fn decode(text: &str) -> Option<String> {
     (!text.chars().any(char::is_control)).then_some(text)
 }
 
-/// Encodes text so that [`decode`] gives it back.
+/// Encodes text as `xtext`.
 #[must_use]
 pub fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

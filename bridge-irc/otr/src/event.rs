@@ -43,7 +43,8 @@ pub struct Config {
     pub known: Vec<Fingerprint>,
     /// Where our offers stand in a text.
     pub tag_place: TagPlace,
-    /// Follows our query, for people whose client does not know OTR. One line.
+    /// Follows our query, for people whose client does not know OTR. Line ends become blanks, and what goes beyond
+    /// `max_line` is cut.
     pub query_sentence: String,
 }
 
@@ -144,7 +145,8 @@ pub struct Verification {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Text of the peer that came through the private conversation.
+    /// Text of the peer that came through the private conversation. It may hold line ends and any byte but zero: the
+    /// network between never saw it. **Split or escape it before it goes into a protocol of lines.**
     Private {
         /// The text.
         text: Text,

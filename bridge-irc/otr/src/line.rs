@@ -2,7 +2,7 @@
 //! message. And the lines of those kinds that we send.
 
 use crate::event::TagPlace;
-use crate::message;
+use crate::{limits, message};
 
 /// Says "OTR is spoken here" to clients that look for it and is invisible to people.
 const TAG_BASE: &[u8; 16] = b" \t  \t\t\t\t \t \t \t  ";
@@ -98,18 +98,22 @@ pub(crate) fn with_tag(text: &[u8], place: TagPlace) -> Vec<u8> {
 }
 
 /// Our query, with a sentence for people whose client does not know it.
-pub(crate) fn our_query(sentence: &str) -> Vec<u8> {
-    let mut line = b"?OTRv23?".to_vec();
-    if !sentence.is_empty() {
-        line.push(b' ');
-        line.extend_from_slice(sentence.as_bytes());
-    }
-    line
+pub(crate) fn our_query(sentence: &str, max: Option<usize>) -> Vec<u8> {
+    with_sentence("?OTRv23?", sentence, max)
 }
 
 /// An error for the peer.
-pub(crate) fn our_error(sentence: &str) -> Vec<u8> {
-    [ERROR, b" ", sentence.as_bytes()].concat()
+pub(crate) fn our_error(sentence: &str, max: Option<usize>) -> Vec<u8> {
+    with_sentence("?OTR Error:", sentence, max)
+}
+
+/// One line, whatever the sentence holds, cut to the length of a line.
+fn with_sentence(head: &str, sentence: &str, max: Option<usize>) -> Vec<u8> {
+    let mut line = format!("{head} {sentence}").replace(char::is_control, " ");
+    if let Some(max) = max {
+        line.truncate(line.floor_char_boundary(max.max(limits::MIN_LINE)));
+    }
+    line.into_bytes()
 }
 
 #[cfg(test)]
@@ -152,6 +156,13 @@ mod tests {
         }
         assert_eq!(classify(TAG_BASE), Line::Tagged(vec![], Versions::default()));
         assert_eq!(classify(&tag[..15]), Line::Plain(&tag[..15]));
+    }
+
+    #[test]
+    fn our_sentences_stay_on_one_line_of_the_right_length() {
+        assert_eq!(our_query("a\r\nQUIT", None), b"?OTRv23? a  QUIT");
+        let long = our_error(&"\u{e4}".repeat(100), Some(0));
+        assert_eq!((long.len(), str::from_utf8(&long).is_ok()), (limits::MIN_LINE, true));
     }
 
     #[test]

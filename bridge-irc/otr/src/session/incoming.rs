@@ -68,6 +68,10 @@ impl Session {
     }
 
     fn plain(&self, text: &[u8], out: &mut Output) {
+        // A bare tag.
+        if text.is_empty() {
+            return;
+        }
         let plain_here = self.active_instance().is_none_or(|instance| matches!(instance.state, State::Plain));
         let unexpected = !plain_here || self.expects || self.config.policy == Policy::Require;
         out.events.push(Event::Clear { text: Text::new(text), unexpected });
@@ -249,7 +253,7 @@ impl Session {
             let lost = why != Rejection::Replayed && !quiet;
             out.events.push(if lost { Event::Unreadable(why) } else { Event::Rejected(why) });
             if lost && !matches!(self.offer, Offer::Withdrawn) && self.replies.allow(now) {
-                out.lines.push(line::our_error(COULD_NOT_READ));
+                out.lines.push(line::our_error(COULD_NOT_READ, self.config.max_line));
             }
             return;
         };

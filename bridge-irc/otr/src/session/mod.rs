@@ -188,7 +188,10 @@ impl Session {
         }
         self.expects = true;
         self.last_query = Some(now);
-        Ok(Output { lines: vec![line::our_query(&self.config.query_sentence)], events: Vec::new() })
+        Ok(Output {
+            lines: vec![line::our_query(&self.config.query_sentence, self.config.max_line)],
+            events: Vec::new(),
+        })
     }
 
     /// Ends the private conversation and tells the peer. The user has decided to go on in the clear: texts are no
@@ -345,7 +348,7 @@ impl Session {
         let due = self.last_query.is_none_or(|last| now.saturating_duration_since(last) >= limits::QUERY_INTERVAL);
         if due && self.exchanges.allow(now) {
             self.last_query = Some(now);
-            out.lines.push(line::our_query(&self.config.query_sentence));
+            out.lines.push(line::our_query(&self.config.query_sentence, self.config.max_line));
         }
     }
 

@@ -43,7 +43,7 @@ pub struct Account {
 /// What proves that somebody may set a new password.
 #[derive(Debug, Clone)]
 pub enum Proof {
-    /// The old password (or an app password).
+    /// The old password. An app password proves nothing here: a lost telephone must not lock its owner out.
     Password(Secret),
     /// The recovery key, shown when the user was added.
     RecoveryKey(Secret),

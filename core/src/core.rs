@@ -1,19 +1,153 @@
 //! The core as the program sees it: one [`Core`] for one data directory.
 
+use crate::access::{Access, Batch};
 use crate::admin::{Account, AddedAccount, AppPassword, CoreStatus, DiscardReport, NewAccount, Proof};
+use crate::directory::{Directory, Member};
+use crate::errors::{broken, stored, unopened};
+use crate::instance::{InstanceKey, InstanceKeyError};
+use crate::keys::{Argon2Limiter, Argon2Params, Keyring};
+use crate::quota::Quota;
+use crate::seal::Sealer;
 use crate::settings::Settings;
-use crate::trace::TraceLine;
+use crate::store::{Event, Options, SqliteStore, Store, StoreError, StoredUser, Write};
+use crate::trace::{Trace, TraceLine};
 use mesyx_sdk::{
-    Accepted, Address, ByteBudget, Credentials, Envelope, Error, ErrorKind, RecipientStatus, Secret, Sender, Session,
+    Accepted, Address, ByteBudget, Credentials, Envelope, Error, ErrorKind, MailAddress, RecipientStatus, Secret,
+    Sender, Session, Timestamp, UserId,
 };
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::task::JoinHandle;
 
 /// The core: directory, intake, store, access. All calls may be made side by side, on any task of a tokio runtime.
 #[derive(Debug)]
 pub struct Core {
-    budget: ByteBudget,
+    pub(crate) shared: Arc<Shared>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Two administrators at once must not both find a name free.
+    pub(crate) administration: tokio::sync::Mutex<()>,
 }
+
+/// What intake, access and administration share.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) instance: Arc<InstanceKey>,
+    pub(crate) sealer: Sealer,
+    pub(crate) budget: ByteBudget,
+    pub(crate) access: Access,
+    pub(crate) trace: Trace,
+    pub(crate) quota: Quota,
+    pub(crate) argon2_queue: Arc<Semaphore>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    settings: RwLock<Arc<Settings>>,
+    limiter: RwLock<Argon2Limiter>,
+    directory: RwLock<Arc<Known>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shared({:?})", self.instance)
+    }
+}
+
+/// The users, as known now.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) addresses: Directory,
+    pub(crate) keyrings: HashMap<UserId, Arc<Keyring>>,
+}
+
+impl Shared {
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn directory(&self) -> Arc<Known> {
+        Arc::clone(&self.directory.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn limiter(&self) -> Argon2Limiter {
+        self.limiter.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn recipient(&self, address: &Address, sender: &Sender) -> RecipientStatus {
+        let (status, _) = self.directory().addresses.resolve(address, sender);
+        if matches!(status, RecipientStatus::Unknown | RecipientStatus::Refused(_)) {
+            self.trace.refused(&self.instance, None, std::iter::once(address), "refused: unknown recipient");
+        }
+        status
+    }
+
+    /// How a login name stands in the log: it may be a mistyped password.
+    pub(crate) fn name_tag(&self, name: &str) -> String {
+        self.instance.address_hash(Timestamp::now().day(), name)
+    }
+
+    /// Reads the users anew.
+    pub(crate) async fn refresh(&self) -> Result<(), Error> {
+        let users = self.store.users().await.map_err(stored)?;
+        let known = known(&self.settings(), users);
+        for problem in known.addresses.problems() {
+            tracing::warn!(problem, "the settings can't be followed");
+        }
+        *self.directory.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+        Ok(())
+    }
+
+    /// Ends sessions whose password was revoked.
+    pub(crate) async fn check_slots(&self, user: UserId) {
+        match self.store.secrets(user).await {
+            Ok(secrets) => {
+                let slots: HashSet<_> = secrets.slots.iter().map(|slot| slot.id).collect();
+                self.access
+                    .end(user, "the password of this session is not valid any more", |slot| slots.contains(&slot));
+            }
+            Err(StoreError::NotFound(_)) => self.access.end_all(user, "the user was removed"),
+            Err(error) => tracing::warn!(%user, %error, "a user's passwords can't be read anew"),
+        }
+    }
+
+    /// Ends sessions of users who are gone or disabled.
+    fn end_removed(&self) {
+        let directory = self.directory();
+        for open in self.access.unlocked() {
+            let id = open.member.id;
+            if directory.addresses.member(id).is_none_or(|member| member.disabled) {
+                self.access.end_all(id, "the user was removed or disabled");
+            }
+        }
+    }
+}
+
+fn known(settings: &Settings, users: Vec<StoredUser>) -> Known {
+    let mut keyrings = HashMap::with_capacity(users.len());
+    let mut members = Vec::with_capacity(users.len());
+    for user in users {
+        match Keyring::decode(&user.identity, &user.keysets) {
+            Ok(keyring) => drop(keyrings.insert(user.user, Arc::new(keyring))),
+            Err(error) => {
+                tracing::error!(user = %user.user, %error, "a user's keyring can't be used; mail for them is put off")
+            }
+        }
+        members.push(member(user));
+    }
+    Known { addresses: Directory::new(settings, members), keyrings }
+}
+
+fn member(user: StoredUser) -> Member {
+    let addresses = user.record.addresses.iter().filter_map(|address| address.parse::<MailAddress>().ok()).collect();
+    Member { id: user.user, name: user.record.name, addresses, disabled: user.record.disabled }
+}
+
+/// The store's place in the data directory.
+const STORE: &str = "store";
+/// Where service secrets stand among the store's named values.
+const SECRET: &str = "secret:";
 
 impl Core {
     /// Opens the data directory, which must have been made by [`Core::create`].
@@ -21,8 +155,48 @@ impl Core {
     /// # Errors
     /// What is wrong with the settings, the instance key or the store, in one line.
     pub async fn open(settings: Settings) -> Result<Arc<Self>, Error> {
-        let _ = settings;
-        Err(unready())
+        refuse_contradictions(&settings)?;
+        let path = settings.instance_key.clone();
+        let directory = settings.data_dir.join(STORE);
+        let opened = tokio::task::spawn_blocking(move || {
+            let instance = Arc::new(load_key(&path)?);
+            let attest: Arc<dyn crate::store::Attest> = instance.clone();
+            let store = SqliteStore::open(&directory, Options::default(), attest).map_err(|error| unopened(&error))?;
+            Ok::<_, Error>((instance, store))
+        });
+        let (instance, store) = opened.await.map_err(|error| broken(&error))??;
+        Self::over(settings, instance, Arc::new(store)).await
+    }
+
+    /// The core over a store that is open already.
+    ///
+    /// # Errors
+    /// As [`Core::open`].
+    pub async fn over(
+        settings: Settings,
+        instance: Arc<InstanceKey>,
+        store: Arc<dyn Store>,
+    ) -> Result<Arc<Self>, Error> {
+        refuse_contradictions(&settings)?;
+        let events = store.events();
+        let shared = Arc::new(Shared {
+            store,
+            instance,
+            sealer: Sealer::new(settings.sealing_window),
+            budget: ByteBudget::new(settings.limits.budget_bytes),
+            access: Access::new(&settings.caches),
+            trace: Trace::default(),
+            quota: Quota::default(),
+            argon2_queue: Arc::new(Semaphore::new(Shared::argon2_waiting())),
+            runtime: tokio::runtime::Handle::current(),
+            limiter: RwLock::new(limiter(&settings)?),
+            settings: RwLock::new(Arc::new(settings)),
+            directory: RwLock::default(),
+        });
+        shared.refresh().await?;
+        let tasks =
+            vec![tokio::spawn(follow(Arc::downgrade(&shared), events)), tokio::spawn(sweep(Arc::downgrade(&shared)))];
+        Ok(Arc::new(Self { shared, tasks: Mutex::new(tasks), administration: tokio::sync::Mutex::default() }))
     }
 
     /// Makes the data directory and the instance key file (both 0700/0600); nothing that exists is overwritten.
@@ -30,8 +204,23 @@ impl Core {
     /// # Errors
     /// [`ErrorKind::Exists`] where there is an instance key already; otherwise what the file system said.
     pub async fn create(settings: &Settings) -> Result<(), Error> {
-        let _ = settings;
-        Err(unready())
+        let (data, key) = (settings.data_dir.clone(), settings.instance_key.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            use std::os::unix::fs::DirBuilderExt;
+            let failed = |error: std::io::Error| {
+                Error::new(ErrorKind::Unavailable, format!("the data directory {}: {error}", data.display()))
+            };
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&data).map_err(failed)?;
+            match InstanceKey::create(&key) {
+                Ok(_) => Ok(()),
+                Err(InstanceKeyError::File { error, .. }) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    let text = format!("there is an instance key at {} already; nothing was changed", key.display());
+                    Err(Error::new(ErrorKind::Exists, text))
+                }
+                Err(error) => Err(Error::new(ErrorKind::Unavailable, error.to_string())),
+            }
+        });
+        work.await.map_err(|error| broken(&error))?
     }
 
     /// Follows new settings while serving. What is fixed while open ([`Settings::data_dir`] and others marked so) stays as it was.
@@ -39,24 +228,50 @@ impl Core {
     /// # Errors
     /// [`ErrorKind::Invalid`] with what contradicts itself; then nothing changed.
     pub fn reconfigure(&self, settings: Settings) -> Result<(), Error> {
-        let _ = settings;
-        Err(unready())
+        refuse_contradictions(&settings)?;
+        let limiter = limiter(&settings)?;
+        let shared = &self.shared;
+        let old = shared.settings();
+        let settings = Settings {
+            data_dir: old.data_dir.clone(),
+            instance_key: old.instance_key.clone(),
+            sealing_window: old.sealing_window,
+            limits: crate::settings::Limits { budget_bytes: old.limits.budget_bytes, ..settings.limits },
+            ..settings
+        };
+        shared.access.resize(&settings.caches);
+        let members = shared.directory().addresses.members();
+        let members = members.iter().map(|member| Member::clone(member)).collect();
+        let addresses = Directory::new(&settings, members);
+        for problem in addresses.problems() {
+            tracing::warn!(problem, "the settings can't be followed");
+        }
+        *shared.limiter.write().unwrap_or_else(PoisonError::into_inner) = limiter;
+        *shared.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        let mut directory = shared.directory.write().unwrap_or_else(PoisonError::into_inner);
+        *directory = Arc::new(Known { addresses, keyrings: directory.keyrings.clone() });
+        Ok(())
     }
 
     /// Ends all sessions, finishes what was queued, closes the store. Later calls fail with [`ErrorKind::Unavailable`].
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        for open in self.shared.access.unlocked() {
+            self.shared.access.end_all(open.member.id, "the server is stopping");
+        }
+        self.shared.store.close().await;
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.iter().for_each(JoinHandle::abort);
+    }
 
     /// Takes messages in for `bridge`: see [`mesyx_sdk::Host::accept`].
     pub async fn accept(&self, bridge: &str, batch: Vec<Envelope>) -> Vec<Result<Accepted, Error>> {
-        let _ = bridge;
-        batch.iter().map(|_| Err(unready())).collect()
+        self.shared.accept(bridge, batch).await
     }
 
     /// What an address is to us: see [`mesyx_sdk::Host::recipient`]. No disk is read.
     #[must_use]
     pub fn recipient(&self, address: &Address, sender: &Sender) -> RecipientStatus {
-        let _ = (address, sender);
-        RecipientStatus::Unknown
+        self.shared.recipient(address, sender)
     }
 
     /// Checks a name and password: see [`mesyx_sdk::Host::login`].
@@ -64,14 +279,13 @@ impl Core {
     /// # Errors
     /// As there.
     pub async fn login(&self, credentials: Credentials) -> Result<Arc<dyn Session>, Error> {
-        let _ = credentials;
-        Err(unready())
+        self.shared.login(credentials).await
     }
 
     /// The byte budget that all messages in flight share.
     #[must_use]
-    pub const fn budget(&self) -> &ByteBudget {
-        &self.budget
+    pub fn budget(&self) -> &ByteBudget {
+        &self.shared.budget
     }
 
     /// A service secret, opened with the instance key. Names are the caller's: `tls.key`, `bridge.irc.libera.password`.
@@ -79,8 +293,14 @@ impl Core {
     /// # Errors
     /// [`ErrorKind::NotFound`].
     pub async fn secret(&self, name: &str) -> Result<Secret, Error> {
-        let _ = name;
-        Err(unready())
+        let sealed = self.shared.store.value(&format!("{SECRET}{name}")).await.map_err(stored)?;
+        let sealed = sealed.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("there is no service secret {name}; store it first"))
+        })?;
+        match self.shared.instance.open_secret(name, &sealed) {
+            Ok(secret) => Ok(Secret::new(secret.to_vec())),
+            Err(error) => Err(Error::new(ErrorKind::Unreadable, error.to_string())),
+        }
     }
 
     /// Stores a service secret, sealed to the instance key; `None` takes it away.
@@ -88,8 +308,9 @@ impl Core {
     /// # Errors
     /// As the store's.
     pub async fn put_secret(&self, name: &str, secret: Option<&Secret>) -> Result<(), Error> {
-        let _ = (name, secret);
-        Err(unready())
+        let sealed = secret.map(|secret| self.shared.instance.seal_secret(name, secret.expose()));
+        let write = Write::PutValue(format!("{SECRET}{name}"), sealed);
+        self.shared.store.write(write).await.map_err(stored).map(drop)
     }
 
     /// Adds a user, with keys, standard mailboxes and a recovery key.
@@ -97,14 +318,13 @@ impl Core {
     /// # Errors
     /// [`ErrorKind::Invalid`] for a bad name or address, [`ErrorKind::Exists`] where it is taken; the text says which.
     pub async fn add_user(&self, account: NewAccount) -> Result<AddedAccount, Error> {
-        let _ = account;
-        Err(unready())
+        self.add_user_now(account).await
     }
 
     /// Every user, by name.
     #[must_use]
     pub fn list_users(&self) -> Vec<Account> {
-        Vec::new()
+        self.shared.directory().addresses.members().iter().map(|member| Account::of(member)).collect()
     }
 
     /// Removes a user with everything of theirs, for good, and ends their sessions.
@@ -112,8 +332,7 @@ impl Core {
     /// # Errors
     /// [`ErrorKind::NotFound`].
     pub async fn remove_user(&self, name: &str) -> Result<(), Error> {
-        let _ = name;
-        Err(unready())
+        self.remove_user_now(name).await
     }
 
     /// Sets the human password; messages stay readable. Sessions that logged in with the old one end.
@@ -121,8 +340,7 @@ impl Core {
     /// # Errors
     /// [`ErrorKind::NotFound`], [`ErrorKind::LoginFailed`] where `proof` is wrong, [`ErrorKind::Invalid`] for too short a password.
     pub async fn set_password(&self, name: &str, proof: Proof, new: Secret) -> Result<(), Error> {
-        let _ = (name, proof, new);
-        Err(unready())
+        self.set_password_now(name, proof, new).await
     }
 
     /// What [`Core::discard_keys`] would make unreadable.
@@ -130,8 +348,7 @@ impl Core {
     /// # Errors
     /// [`ErrorKind::NotFound`].
     pub async fn discard_report(&self, name: &str) -> Result<DiscardReport, Error> {
-        let _ = name;
-        Err(unready())
+        self.discard_report_now(name).await
     }
 
     /// Throws a user's keys away and makes new ones, for one whose every password and recovery key is lost. All messages stored
@@ -140,8 +357,7 @@ impl Core {
     /// # Errors
     /// [`ErrorKind::NotFound`].
     pub async fn discard_keys(&self, name: &str, new: Option<Secret>) -> Result<AddedAccount, Error> {
-        let _ = (name, new);
-        Err(unready())
+        self.discard_keys_now(name, new).await
     }
 
     /// Makes an app password; shown once. Needs the user's password or recovery key, because the keys must be wrapped for it.
@@ -149,8 +365,7 @@ impl Core {
     /// # Errors
     /// [`ErrorKind::NotFound`], [`ErrorKind::LoginFailed`].
     pub async fn add_app_password(&self, name: &str, proof: Proof, label: &str) -> Result<Secret, Error> {
-        let _ = (name, proof, label);
-        Err(unready())
+        self.add_app_password_now(name, proof, label).await
     }
 
     /// A user's app passwords.
@@ -158,8 +373,7 @@ impl Core {
     /// # Errors
     /// [`ErrorKind::NotFound`].
     pub async fn app_passwords(&self, name: &str) -> Result<Vec<AppPassword>, Error> {
-        let _ = name;
-        Err(unready())
+        self.app_passwords_now(name).await
     }
 
     /// Takes an app password away, by its id or label, and ends the sessions that logged in with it.
@@ -167,8 +381,7 @@ impl Core {
     /// # Errors
     /// [`ErrorKind::NotFound`].
     pub async fn revoke_app_password(&self, name: &str, which: &str) -> Result<(), Error> {
-        let _ = (name, which);
-        Err(unready())
+        self.revoke_app_password_now(name, which).await
     }
 
     /// Counts, and who is unlocked.
@@ -176,7 +389,7 @@ impl Core {
     /// # Errors
     /// As the store's.
     pub async fn status(&self) -> Result<CoreStatus, Error> {
-        Err(unready())
+        self.status_now().await
     }
 
     /// Writes a consistent copy of the store, blobs included, into the empty directory `to`, while serving.
@@ -185,25 +398,110 @@ impl Core {
     /// # Errors
     /// As the store's.
     pub async fn backup(&self, to: &Path) -> Result<(), Error> {
-        let _ = to;
-        Err(unready())
+        self.shared.store.backup(to).await.map_err(stored)
     }
 
     /// What happened to messages from or to an address in the last `days` days, as far as it is remembered; oldest first.
     #[must_use]
     pub fn trace(&self, address: &Address, days: u16) -> Vec<TraceLine> {
-        let _ = (address, days);
-        Vec::new()
+        self.shared.trace.find(&self.shared.instance, address, days, Timestamp::now())
     }
 
     /// How an address stands in today's log: a keyed hash, new each day, 16 hexadecimal digits.
     #[must_use]
     pub fn log_tag(&self, address: &Address) -> String {
-        let _ = address;
-        String::new()
+        self.shared.instance.address_hash(Timestamp::now().day(), &address.to_string())
     }
 }
 
-fn unready() -> Error {
-    Error::new(ErrorKind::Unavailable, "the core is not ready")
+impl Drop for Core {
+    fn drop(&mut self) {
+        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
+        tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Tells watchers what the store says has changed, and keeps directory and sessions in step.
+async fn follow(shared: Weak<Shared>, mut events: Receiver<Event>) {
+    /// Events that are looked at together, so that many changes of one mailbox are told once.
+    const TOGETHER: usize = 1000;
+    loop {
+        let first = events.recv().await;
+        let Some(shared) = shared.upgrade() else { return };
+        let mut lagged = false;
+        let mut batch = Vec::new();
+        match first {
+            Ok(event) => batch.push(event),
+            Err(RecvError::Lagged(_)) => lagged = true,
+            Err(RecvError::Closed) => return,
+        }
+        while batch.len() < TOGETHER {
+            match events.try_recv() {
+                Ok(event) => batch.push(event),
+                Err(TryRecvError::Lagged(_)) => lagged = true,
+                Err(_) => break,
+            }
+        }
+        tell(&shared, batch, lagged).await;
+    }
+}
+
+async fn tell(shared: &Shared, events: Vec<Event>, lagged: bool) {
+    let mut batches: HashMap<UserId, Batch> = HashMap::new();
+    let mut directory = lagged;
+    let mut secrets = HashSet::new();
+    for event in events {
+        match event {
+            Event::Directory => directory = true,
+            Event::Secrets(user) => drop(secrets.insert(user)),
+            event => Batch::add(&mut batches, event),
+        }
+    }
+    for (user, batch) in &batches {
+        batch.mailboxes().for_each(|mailbox| shared.access.forget_bodies(*user, mailbox));
+        shared.access.feeds.send(*user, batch);
+    }
+    if lagged {
+        shared.access.feeds.lagged();
+        secrets.extend(shared.access.unlocked().iter().map(|open| open.member.id));
+    }
+    if directory {
+        if let Err(error) = shared.refresh().await {
+            tracing::error!(%error, "the users can't be read anew");
+        }
+        shared.end_removed();
+    }
+    for user in secrets {
+        shared.check_slots(user).await;
+    }
+}
+
+/// Forgets session keys whose window is over, where nothing comes in that would do so.
+async fn sweep(shared: Weak<Shared>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.sealer.sweep(Instant::now());
+    }
+}
+
+fn refuse_contradictions(settings: &Settings) -> Result<(), Error> {
+    let wrong = settings.check();
+    match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(Error::new(ErrorKind::Invalid, wrong.join("; "))),
+    }
+}
+
+fn limiter(settings: &Settings) -> Result<Argon2Limiter, Error> {
+    let crate::settings::Argon2Settings { memory_kib, passes, lanes } = settings.argon2;
+    Argon2Limiter::new(Argon2Params { memory_kib, passes, lanes })
+        .map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))
+}
+
+/// A key in systemd's credential directory is guarded by the service manager; any other by its mode.
+fn load_key(path: &Path) -> Result<InstanceKey, Error> {
+    let credential = std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|directory| path.starts_with(directory));
+    let loaded = if credential { InstanceKey::load_credential(path) } else { InstanceKey::load(path) };
+    loaded.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))
 }

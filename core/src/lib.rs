@@ -12,12 +12,18 @@
 //! - what is opened was sealed for exactly that message, part and keyset, and was taken in by an instance we know.
 #![forbid(unsafe_code)]
 
+mod access;
+mod accounts;
 pub mod admin;
 pub mod core;
+pub mod directory;
+mod errors;
 pub mod id;
 pub mod instance;
+mod intake;
 pub mod keys;
 pub mod operation;
+mod quota;
 pub mod seal;
 pub mod settings;
 pub mod store;

@@ -1,6 +1,16 @@
 //! What happened to messages, remembered without anybody's address.
+//!
+//! An address is remembered, and logged, as a keyed hash that is another one each day ([`crate::Core::log_tag`]): whoever gets
+//! the log learns no correspondent, and can't follow one from day to day. Who knows an address can look for it:
+//! [`crate::Core::trace`] makes the hash of each day asked for and looks for these in a ring of the last
+//! [`Trace::DELIVERIES`] deliveries and [`Trace::REFUSALS`] refusals, kept apart so that probing can't wash deliveries away.
+//! The ring is in memory and begins anew with the program; older days are found by looking for the hashes in the log.
 
+use crate::instance::InstanceKey;
+use mesyx_sdk::{Address, MessageId, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
 
 /// One thing that happened, as `mesyx trace` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,4 +23,112 @@ pub struct TraceLine {
     pub side: String,
     /// What happened, in a few words.
     pub what: String,
+}
+
+/// The ring.
+#[derive(Debug, Default)]
+pub(crate) struct Trace {
+    deliveries: Mutex<VecDeque<Happened>>,
+    refusals: Mutex<VecDeque<Happened>>,
+}
+
+#[derive(Debug)]
+struct Happened {
+    at: Timestamp,
+    message: Option<MessageId>,
+    from: Option<String>,
+    to: Vec<String>,
+    what: &'static str,
+}
+
+impl Trace {
+    /// Deliveries that are remembered: a busy day of a small host, in some 3 MB.
+    pub(crate) const DELIVERIES: usize = 10_000;
+    /// Refusals that are remembered.
+    pub(crate) const REFUSALS: usize = 5_000;
+    /// Recipients of one message that are remembered.
+    const RECIPIENTS: usize = 20;
+
+    /// Remembers that a message was taken in or submitted, and logs it.
+    pub(crate) fn delivered<'a>(
+        &self,
+        instance: &InstanceKey,
+        message: MessageId,
+        from: Option<&Address>,
+        to: impl Iterator<Item = &'a Address>,
+        what: &'static str,
+    ) {
+        let happened = Happened::new(instance, Some(message), from, to, what);
+        tracing::info!(message = %message, from = happened.from.as_deref().unwrap_or("<>"), to = ?happened.to, "{what}");
+        push(&self.deliveries, happened, Self::DELIVERIES);
+    }
+
+    /// Remembers that something was refused.
+    pub(crate) fn refused<'a>(
+        &self,
+        instance: &InstanceKey,
+        from: Option<&Address>,
+        to: impl Iterator<Item = &'a Address>,
+        what: &'static str,
+    ) {
+        let happened = Happened::new(instance, None, from, to, what);
+        tracing::debug!(from = happened.from.as_deref().unwrap_or("<>"), to = ?happened.to, "{what}");
+        push(&self.refusals, happened, Self::REFUSALS);
+    }
+
+    /// What happened to an address in the last `days` days (today counts as one), oldest first.
+    pub(crate) fn find(&self, instance: &InstanceKey, address: &Address, days: u16, now: Timestamp) -> Vec<TraceLine> {
+        let text = address.to_string();
+        let first = now.day().saturating_sub(i32::from(days.max(1)) - 1);
+        let tags: Vec<(i32, String)> =
+            (first..=now.day()).map(|day| (day, instance.address_hash(day, &text))).collect();
+        let mut found = Vec::new();
+        for ring in [&self.deliveries, &self.refusals] {
+            for happened in ring.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                let Some((_, tag)) = tags.iter().find(|(day, _)| *day == happened.at.day()) else { continue };
+                let side = if happened.to.contains(tag) {
+                    "to"
+                } else if happened.from.as_ref() == Some(tag) {
+                    "from"
+                } else {
+                    continue;
+                };
+                let message = happened.message.map(|id| id.to_string());
+                found.push((
+                    happened.at,
+                    TraceLine { time: rfc3339(happened.at), message, side: side.into(), what: happened.what.into() },
+                ));
+            }
+        }
+        found.sort_by_key(|(at, _)| *at);
+        found.into_iter().map(|(_, line)| line).collect()
+    }
+}
+
+impl Happened {
+    fn new<'a>(
+        instance: &InstanceKey,
+        message: Option<MessageId>,
+        from: Option<&Address>,
+        to: impl Iterator<Item = &'a Address>,
+        what: &'static str,
+    ) -> Self {
+        let at = Timestamp::now();
+        let tag = |address: &Address| instance.address_hash(at.day(), &address.to_string());
+        Self { at, message, from: from.map(tag), to: to.take(Trace::RECIPIENTS).map(tag).collect(), what }
+    }
+}
+
+fn push(ring: &Mutex<VecDeque<Happened>>, happened: Happened, most: usize) {
+    let mut ring = ring.lock().unwrap_or_else(PoisonError::into_inner);
+    if ring.len() >= most {
+        ring.pop_front();
+    }
+    ring.push_back(happened);
+}
+
+/// A time as people and programs read it.
+pub(crate) fn rfc3339(at: Timestamp) -> String {
+    let utc = Timestamp::from_seconds(at.seconds()).utc();
+    utc.format(&time::format_description::well_known::Rfc3339).unwrap_or_default()
 }

@@ -1,0 +1,355 @@
+//! Opening sealed parts: who took them in, what they are, then their clear content; on all cores.
+
+use super::lru::Lru;
+use super::opened::OpenUser;
+use super::{lock, unreadable};
+use crate::core::Shared;
+use crate::errors::{broken, stored};
+use crate::id::{KeysetId, SessionKeyId};
+use crate::instance::VerifiedAttestation;
+use crate::seal::{OpenError, PartContext, PartName, Sealed, SessionKey, open_body, open_summary};
+use crate::store::{Attestation, StoreError, StoredPart, part_digest};
+use mesyx_sdk::{Content, Entry, Error, MailboxId, MessageId, Summary, Timestamp, Uid, UserId, mime};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+/// A summary, and whether it is the message's own or stands in for one that can't be opened.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenedSummary {
+    pub(crate) summary: Arc<Summary>,
+    pub(crate) readable: bool,
+}
+
+/// A body, and whether it is the message's own.
+pub(crate) struct OpenedBody {
+    pub(crate) uid: Uid,
+    pub(crate) content: Content,
+    pub(crate) readable: bool,
+}
+
+/// Attestations whose signature was verified, by SHA-256 over all of them.
+pub(crate) struct Attestations(Mutex<Lru<[u8; 32], Option<Arc<VerifiedAttestation>>>>);
+
+impl Default for Attestations {
+    fn default() -> Self {
+        // In digests: 200,000 of them take some 10 MB.
+        Self(Mutex::new(Lru::new(200_000)))
+    }
+}
+
+impl std::fmt::Debug for Attestations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Attestations")
+    }
+}
+
+impl Attestations {
+    /// The attestation, verified; `None` where no instance that we know signed it.
+    fn verify(&self, attestation: &Attestation, public_key: &[u8]) -> Option<Arc<VerifiedAttestation>> {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        context.update(&attestation.instance.0);
+        context.update(&(attestation.signature.len() as u64).to_be_bytes());
+        context.update(&attestation.signature);
+        context.update(&attestation.digests);
+        let mut key = [0; 32];
+        key.copy_from_slice(context.finish().as_ref());
+        if let Some(known) = lock(&self.0).get(&key) {
+            return known;
+        }
+        let verified = VerifiedAttestation::verify(attestation, public_key).map(Arc::new);
+        lock(&self.0).put(key, verified.clone(), attestation.digests.len() / 32 + 1);
+        verified
+    }
+}
+
+/// Why a part is not shown.
+#[derive(Debug, Clone)]
+enum Trouble {
+    Offline(KeysetId),
+    Damaged(String),
+}
+
+impl From<OpenError> for Trouble {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Offline(keyset) => Self::Offline(keyset),
+            error => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+type Keys = HashMap<SessionKeyId, Result<Arc<SessionKey>, Trouble>>;
+
+/// Below this many sealed bytes a batch is opened where it is, since another thread would cost more than it saves.
+const INLINE_BYTES: usize = 16 << 10;
+
+/// Opens parts for one user.
+#[derive(Clone)]
+pub(crate) struct Opener {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) keys: Arc<OpenUser>,
+}
+
+impl Opener {
+    fn user(&self) -> UserId {
+        self.keys.member.id
+    }
+
+    /// The summaries of `uids`, in order; those that are not there are left out.
+    pub(crate) async fn summaries(&self, mailbox: MailboxId, uids: &[Uid]) -> Result<Vec<(Uid, OpenedSummary)>, Error> {
+        let user = self.user();
+        let parts = self.shared.store.summaries(user, mailbox, uids).await.map_err(stored)?;
+        let mut found: Vec<(Uid, Option<OpenedSummary>)> = Vec::with_capacity(parts.len());
+        let mut sealed = Vec::new();
+        {
+            let mut cache = lock(&self.shared.access.summaries);
+            for part in parts {
+                let known = cache.get(&(user, part.message));
+                found.push((part.uid, known.clone()));
+                if known.is_none() {
+                    sealed.push(part);
+                }
+            }
+        }
+        if sealed.is_empty() {
+            return Ok(found.into_iter().filter_map(|(uid, summary)| Some((uid, summary?))).collect());
+        }
+        let opened = self.open_all(sealed, PartName::Summary, open_summary).await?;
+        let mut fresh: HashMap<Uid, OpenedSummary> = HashMap::with_capacity(opened.len());
+        for (part, result) in opened {
+            let summary = match result {
+                Ok(summary) => OpenedSummary { summary: Arc::new(summary), readable: true },
+                Err(trouble) => self.stand_in(mailbox, &part, &trouble).await?,
+            };
+            let weight = weigh(&summary.summary);
+            lock(&self.shared.access.summaries).put((user, part.message), summary.clone(), weight);
+            fresh.insert(part.uid, summary);
+        }
+        Ok(found
+            .into_iter()
+            .filter_map(|(uid, summary)| Some((uid, summary.or_else(|| fresh.remove(&uid))?)))
+            .collect())
+    }
+
+    /// The bodies of `uids` from the front, until `max_bytes` are gathered.
+    pub(crate) async fn bodies(
+        &self,
+        mailbox: MailboxId,
+        uids: &[Uid],
+        max_bytes: u64,
+    ) -> Result<Vec<OpenedBody>, Error> {
+        let parts = self.shared.store.bodies(self.user(), mailbox, uids, max_bytes).await.map_err(stored)?;
+        let mut bodies = Vec::with_capacity(parts.len());
+        for (part, result) in self.open_all(parts, PartName::Body, open_body).await? {
+            let uid = part.uid;
+            let (content, readable) = match result {
+                Ok(content) => (content, true),
+                Err(trouble) => (self.stand_in_body(mailbox, &part, part.part.clone(), &trouble).await?, false),
+            };
+            bodies.push(OpenedBody { uid, content, readable });
+        }
+        Ok(bodies)
+    }
+
+    /// Opens parts on all cores.
+    async fn open_all<T: Send + 'static>(
+        &self,
+        parts: Vec<StoredPart>,
+        name: PartName,
+        open: fn(&SessionKey, &PartContext, &Sealed) -> Result<T, OpenError>,
+    ) -> Result<Vec<(StoredPart, Result<T, Trouble>)>, Error> {
+        let keys = Arc::new(self.session_keys(&parts).await?);
+        let bytes: usize = parts.iter().map(|part| part.part.0.len()).sum();
+        if bytes <= INLINE_BYTES {
+            return Ok(self.open_some(parts, name, &keys, open));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(parts.len());
+        let share = parts.len().div_ceil(cores.max(1)).max(1);
+        let mut tasks = Vec::with_capacity(cores);
+        let mut parts = parts.into_iter().peekable();
+        while parts.peek().is_some() {
+            let some: Vec<StoredPart> = parts.by_ref().take(share).collect();
+            let (opener, keys) = (self.clone(), Arc::clone(&keys));
+            tasks.push(tokio::task::spawn_blocking(move || opener.open_some(some, name, &keys, open)));
+        }
+        let mut opened = Vec::new();
+        for task in tasks {
+            opened.extend(task.await.map_err(|error| broken(&error))?);
+        }
+        Ok(opened)
+    }
+
+    fn open_some<T>(
+        &self,
+        parts: Vec<StoredPart>,
+        name: PartName,
+        keys: &Keys,
+        open: fn(&SessionKey, &PartContext, &Sealed) -> Result<T, OpenError>,
+    ) -> Vec<(StoredPart, Result<T, Trouble>)> {
+        // Parts of one commit share their attestation, which is hashed once for all of them here.
+        let mut verified: HashMap<*const Attestation, Option<Arc<VerifiedAttestation>>> = HashMap::new();
+        let user = self.user();
+        let mut open_one = |part: &StoredPart| {
+            let attestation = verified.entry(Arc::as_ptr(&part.attestation)).or_insert_with(|| {
+                self.shared.access.attestations.verify(&part.attestation, self.shared.instance.public_key())
+            });
+            let digest = part_digest(user, part.message, name, &part.part);
+            if !attestation.as_ref().is_some_and(|attestation| attestation.covers(&digest)) {
+                return Err(Trouble::Damaged("no instance that is known here signed it".to_owned()));
+            }
+            let context = PartContext { user, message: part.message, keyset: part.keyset };
+            match keys.get(&part.session_key) {
+                Some(Ok(key)) => open(key, &context, &part.part).map_err(Trouble::from),
+                Some(Err(trouble)) => Err(trouble.clone()),
+                None => Err(Trouble::Damaged("its session key is gone".to_owned())),
+            }
+        };
+        parts
+            .into_iter()
+            .map(|part| {
+                let result = open_one(&part);
+                (part, result)
+            })
+            .collect()
+    }
+
+    /// The open session keys of parts: those kept, and the others opened now.
+    async fn session_keys(&self, parts: &[StoredPart]) -> Result<Keys, Error> {
+        let wanted: HashSet<SessionKeyId> = parts.iter().map(|part| part.session_key).collect();
+        let mut keys = Keys::with_capacity(wanted.len());
+        let mut sealed = Vec::new();
+        for id in wanted {
+            if let Some(key) = self.keys.session_key(id) {
+                keys.insert(id, Ok(key));
+                continue;
+            }
+            match self.shared.store.session_key(self.user(), id).await {
+                Ok(key) => sealed.push(key),
+                Err(StoreError::NotFound(_)) => {
+                    keys.insert(id, Err(Trouble::Damaged("its session key is gone".to_owned())));
+                }
+                Err(error) => return Err(stored(error)),
+            }
+        }
+        if sealed.is_empty() {
+            return Ok(keys);
+        }
+        let open = move |opener: &Self| {
+            let opened = sealed.iter().map(|sealed| {
+                let key = opener.keys.keys.session_key(sealed).map(Arc::new).map_err(Trouble::from);
+                if let Ok(key) = &key {
+                    opener.keys.keep_session_key(sealed.id, Arc::clone(key));
+                }
+                (sealed.id, key)
+            });
+            opened.collect::<Vec<_>>()
+        };
+        let opener = self.clone();
+        let work = tokio::task::spawn_blocking(move || open(&opener));
+        keys.extend(work.await.map_err(|error| broken(&error))?);
+        Ok(keys)
+    }
+
+    /// What stands in for a summary: that of the body where it can be opened, else that of a text which says what is wrong.
+    async fn stand_in(&self, mailbox: MailboxId, part: &StoredPart, trouble: &Trouble) -> Result<OpenedSummary, Error> {
+        let day = self.day(mailbox, part).await?;
+        let bodies = self.shared.store.bodies(self.user(), mailbox, &[part.uid], 1).await.map_err(stored)?;
+        let Some(body) = bodies.into_iter().next() else {
+            return Ok(summary_of(&unreadable::damaged(part.message, day), day, false));
+        };
+        if let Trouble::Damaged(why) = trouble {
+            tracing::error!(user = %self.user(), message = %part.message, why, "a summary can't be opened");
+            let mut opened = self.open_all(vec![body.clone()], PartName::Body, open_body).await?;
+            if let Some((_, Ok(content))) = opened.pop() {
+                return Ok(summary_of(&content, day, true));
+            }
+        }
+        let content = self.shown(part, day, &body.part, trouble).await?;
+        Ok(summary_of(&content, day, false))
+    }
+
+    async fn stand_in_body(
+        &self,
+        mailbox: MailboxId,
+        part: &StoredPart,
+        body: Sealed,
+        trouble: &Trouble,
+    ) -> Result<Content, Error> {
+        if let Trouble::Damaged(why) = trouble {
+            tracing::error!(user = %self.user(), message = %part.message, why, "a body can't be opened");
+        }
+        let day = self.day(mailbox, part).await?;
+        self.shown(part, day, &body, trouble).await
+    }
+
+    async fn shown(
+        &self,
+        part: &StoredPart,
+        day: Timestamp,
+        body: &Sealed,
+        trouble: &Trouble,
+    ) -> Result<Content, Error> {
+        let Trouble::Offline(keyset) = trouble else { return Ok(unreadable::damaged(part.message, day)) };
+        let key = self.shared.store.session_key(self.user(), part.session_key).await.map_err(stored)?;
+        let directory = self.shared.directory();
+        let keyset_of = directory.keyrings.get(&self.user()).and_then(|keyring| keyring.get(*keyset));
+        let name = keyset_of.map(|keyset| keyset.name.as_str());
+        Ok(unreadable::offline(part.message, day, (*keyset, name), &key, body))
+    }
+
+    /// The day of a message, which is known without a key.
+    async fn day(&self, mailbox: MailboxId, part: &StoredPart) -> Result<Timestamp, Error> {
+        let snapshot = self.shared.store.snapshot(self.user(), mailbox).await.map_err(stored)?;
+        let entry = snapshot.entries.binary_search_by_key(&part.uid, |entry: &Entry| entry.uid);
+        Ok(entry.map_or(Timestamp(0), |at| snapshot.entries[at].day))
+    }
+}
+
+fn summary_of(content: &Content, day: Timestamp, readable: bool) -> OpenedSummary {
+    let summary = mime::summarize(content, day, None).unwrap_or_else(|_| {
+        // Only a message that was taken in by another program than this has headers over the limit.
+        let none = unreadable::damaged(MessageId([0; 16]), day);
+        mime::summarize(&none, day, None).unwrap_or_else(|_| empty_summary(day))
+    });
+    OpenedSummary { summary: Arc::new(summary), readable }
+}
+
+fn empty_summary(day: Timestamp) -> Summary {
+    let part = mesyx_sdk::Part {
+        content_type: (b"text".to_vec(), b"plain".to_vec()),
+        parameters: Vec::new(),
+        id: None,
+        description: None,
+        encoding: b"7bit".to_vec(),
+        md5: None,
+        disposition: None,
+        language: Vec::new(),
+        location: None,
+        header: 0..0,
+        body: 0..0,
+        lines: 0,
+        kind: mesyx_sdk::summary::PartKind::Leaf,
+    };
+    Summary {
+        internal_date: day,
+        size: 0,
+        headers: Content::default(),
+        fields: mesyx_sdk::MailFields::default(),
+        structure: part,
+        origin: None,
+    }
+}
+
+/// About how many bytes a summary takes in memory.
+fn weigh(summary: &Summary) -> usize {
+    fn parts(part: &mesyx_sdk::Part) -> usize {
+        let own = 400 + part.parameters.iter().map(|(name, value)| 48 + name.len() + value.len()).sum::<usize>();
+        own + match &part.kind {
+            mesyx_sdk::summary::PartKind::Leaf => 0,
+            mesyx_sdk::summary::PartKind::Multipart(inner) => inner.iter().map(parts).sum(),
+            mesyx_sdk::summary::PartKind::Message(_, inner) => 1000 + parts(inner),
+        }
+    }
+    // The fields repeat what stands in the headers.
+    1000 + 3 * summary.headers.len() + parts(&summary.structure)
+}

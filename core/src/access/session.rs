@@ -1,0 +1,429 @@
+//! One logged-in user's view of the store.
+
+use super::lock;
+use super::open::Opener;
+use super::opened::OpenUser;
+use super::search::{BodyFacts, Facts, Search, SummaryFacts};
+use crate::core::Shared;
+use crate::errors::{broken, stored};
+use crate::intake::SealJob;
+use crate::seal::SealFor;
+use crate::store::{Placing, Write, Written};
+use async_trait::async_trait;
+use mesyx_sdk::{
+    Accepted, Address, Append, Appended, Changes, Content, Copied, Entry, Envelope, Error, ErrorKind, FlagChange,
+    FlagsStored, Importance, MailAddress, Mailbox, MailboxId, MailboxName, MailboxStatus, MessageId, ModSeq, Query,
+    RecipientStatus, Role, SearchResult, Sender, Session, Snapshot, Summary, Timestamp, Uid, User, Watcher,
+};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Most summaries in one answer, and about how many bytes of headers.
+const SUMMARIES: usize = 512;
+const SUMMARY_BYTES: usize = 8 << 20;
+/// Bodies in one answer, and about how many bytes; one larger body comes alone.
+const BODIES: usize = 512;
+const BODY_BYTES: u64 = 4 << 20;
+/// A body from this size on is kept for a client that fetches it piece by piece.
+const KEPT_BODY: usize = 64 << 10;
+
+/// A session.
+#[derive(Debug)]
+pub(crate) struct AccessSession {
+    pub(super) shared: Arc<Shared>,
+    keys: Arc<OpenUser>,
+    id: u64,
+    user: User,
+    ended: Arc<AtomicBool>,
+}
+
+impl Drop for AccessSession {
+    fn drop(&mut self) {
+        self.shared.session_over(&self.keys, self.id);
+    }
+}
+
+impl AccessSession {
+    pub(super) const fn new(
+        shared: Arc<Shared>,
+        keys: Arc<OpenUser>,
+        id: u64,
+        user: User,
+        ended: Arc<AtomicBool>,
+    ) -> Self {
+        Self { shared, keys, id, user, ended }
+    }
+
+    /// Refuses every call of a session whose credential was revoked.
+    fn live(&self) -> Result<(), Error> {
+        match self.ended.load(Ordering::Acquire) {
+            true => Err(Error::new(ErrorKind::Forbidden, "this session is over: its password is not valid any more")),
+            false => Ok(()),
+        }
+    }
+
+    fn opener(&self) -> Opener {
+        Opener { shared: Arc::clone(&self.shared), keys: Arc::clone(&self.keys) }
+    }
+
+    async fn write(&self, write: Write) -> Result<Written, Error> {
+        self.live()?;
+        self.shared.store.write(write).await.map_err(stored)
+    }
+
+    async fn copy_or_move(&self, from: MailboxId, uids: &[Uid], to: MailboxId, remove: bool) -> Result<Copied, Error> {
+        let user = self.user.id;
+        match self.write(Write::Copy { user, from, uids: uids.to_vec(), to, remove }).await? {
+            Written::Copied(copied) => {
+                if remove {
+                    self.shared.access.forget_bodies(user, from);
+                }
+                Ok(copied)
+            }
+            _ => Err(unexpected()),
+        }
+    }
+}
+
+#[async_trait]
+impl Session for AccessSession {
+    fn user(&self) -> &User {
+        &self.user
+    }
+
+    async fn mailboxes(&self) -> Result<Vec<Mailbox>, Error> {
+        self.live()?;
+        let real = self.shared.store.mailboxes(self.user.id).await.map_err(stored)?;
+        Ok(with_parents(self.user.id, real))
+    }
+
+    async fn subscriptions(&self) -> Result<Vec<MailboxName>, Error> {
+        self.live()?;
+        self.shared.store.subscriptions(self.user.id).await.map_err(stored)
+    }
+
+    async fn subscribe(&self, name: &MailboxName, subscribed: bool) -> Result<(), Error> {
+        let write = Write::Subscribe { user: self.user.id, name: name.clone(), subscribed };
+        self.write(write).await.map(drop)
+    }
+
+    async fn create_mailbox(&self, name: &MailboxName, role: Option<Role>) -> Result<MailboxId, Error> {
+        self.live()?;
+        let user = self.user.id;
+        let known = self.shared.store.mailboxes(user).await.map_err(stored)?;
+        let limit = self.shared.settings().limits.mailboxes;
+        if known.len() >= limit {
+            let text = format!("there are {limit} mailboxes already, which is the limit; delete some");
+            return Err(Error::new(ErrorKind::OverQuota, text));
+        }
+        if let Some(role) = role
+            && let Some(other) = known.iter().find(|mailbox| mailbox.role == Some(role))
+        {
+            let text = format!("the mailbox {} has that special use already", other.name);
+            return Err(Error::new(ErrorKind::Exists, text));
+        }
+        let mailbox = MailboxId::random();
+        self.write(Write::CreateMailbox { user, mailbox, name: name.clone(), role }).await?;
+        Ok(mailbox)
+    }
+
+    async fn rename_mailbox(&self, name: &MailboxName, new: &MailboxName) -> Result<(), Error> {
+        let (user, fresh) = (self.user.id, MailboxId::random());
+        self.write(Write::RenameMailbox { user, name: name.clone(), new: new.clone(), fresh }).await.map(drop)
+    }
+
+    async fn delete_mailbox(&self, name: &MailboxName) -> Result<(), Error> {
+        if name.is_inbox() {
+            return Err(Error::new(ErrorKind::Forbidden, "INBOX can't be deleted"));
+        }
+        self.write(Write::DeleteMailbox { user: self.user.id, name: name.clone() }).await.map(drop)
+    }
+
+    async fn status(&self, mailbox: MailboxId) -> Result<MailboxStatus, Error> {
+        self.live()?;
+        self.shared.store.status(self.user.id, mailbox).await.map_err(stored)
+    }
+
+    async fn snapshot(&self, mailbox: MailboxId, claim_recent: bool) -> Result<Snapshot, Error> {
+        self.live()?;
+        let user = self.user.id;
+        let mut snapshot = self.shared.store.snapshot(user, mailbox).await.map_err(stored)?;
+        // What comes between the two calls is claimed too, and this session is told of it by its next look at the changes.
+        if claim_recent
+            && snapshot.recent_from < snapshot.uid_next
+            && let Written::RecentFrom(from) = self.write(Write::ClaimRecent { user, mailbox }).await?
+        {
+            snapshot.recent_from = from;
+        }
+        Ok(snapshot)
+    }
+
+    async fn changes(&self, mailbox: MailboxId, since: ModSeq) -> Result<Changes, Error> {
+        self.live()?;
+        self.shared.store.changes(self.user.id, mailbox, since).await.map_err(stored)
+    }
+
+    async fn summaries(&self, mailbox: MailboxId, uids: &[Uid]) -> Result<Vec<(Uid, Arc<Summary>)>, Error> {
+        self.live()?;
+        let opener = self.opener();
+        let mut found = Vec::new();
+        let mut bytes = 0;
+        // A few first: headers can be a megabyte each, and no more of them than this are held beyond the bound.
+        let (mut rest, mut step) = (uids, 32);
+        while !rest.is_empty() && found.len() < SUMMARIES && bytes < SUMMARY_BYTES {
+            let (now, later) = rest.split_at(rest.len().min(step).min(SUMMARIES - found.len()));
+            rest = later;
+            for (uid, opened) in opener.summaries(mailbox, now).await? {
+                bytes += opened.summary.headers.len();
+                found.push((uid, opened.summary));
+            }
+            step = if bytes < SUMMARY_BYTES / 64 { SUMMARIES } else { 32 };
+        }
+        Ok(found)
+    }
+
+    async fn bodies(&self, mailbox: MailboxId, uids: &[Uid]) -> Result<Vec<(Uid, Content)>, Error> {
+        self.live()?;
+        let user = self.user.id;
+        if let [uid] = uids
+            && let Some(content) = lock(&self.shared.access.bodies).get(&(user, mailbox, *uid))
+        {
+            return Ok(vec![(*uid, content)]);
+        }
+        let opener = self.opener();
+        let mut rest = uids;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(BODIES));
+            let found = opener.bodies(mailbox, now, BODY_BYTES).await?;
+            if let ([body], true) = (found.as_slice(), uids.len() == 1)
+                && body.content.len() >= KEPT_BODY
+            {
+                let content = body.content.clone();
+                let weight = content.len();
+                lock(&self.shared.access.bodies).put((user, mailbox, body.uid), content, weight);
+            }
+            if !found.is_empty() {
+                return Ok(found.into_iter().map(|body| (body.uid, body.content)).collect());
+            }
+            rest = later;
+        }
+        Ok(Vec::new())
+    }
+
+    async fn store_flags(
+        &self,
+        mailbox: MailboxId,
+        uids: &[Uid],
+        change: &FlagChange,
+        unchanged_since: Option<ModSeq>,
+    ) -> Result<FlagsStored, Error> {
+        let (user, uids, change) = (self.user.id, uids.to_vec(), change.clone());
+        match self.write(Write::Flags { user, mailbox, uids, change, unchanged_since }).await? {
+            Written::Flags(stored) => Ok(stored),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn append(&self, mailbox: MailboxId, messages: Vec<Append>) -> Result<Appended, Error> {
+        self.live()?;
+        let user = self.user.id;
+        let users = BTreeSet::from([user]);
+        messages.iter().try_for_each(|message| self.shared.check_size(&message.content))?;
+        let bytes = messages.iter().map(|message| message.content.len()).sum();
+        self.shared.check_quota(&users, bytes).await?;
+        let mut placings = Vec::with_capacity(messages.len());
+        for Append { flags, internal_date, content } in messages {
+            let id = MessageId::random();
+            let target = |user| SealFor { user, message: id, importance: Importance::Normal };
+            let targets = self.shared.seal_for(&users, target)?;
+            let job = SealJob { shared: Arc::clone(&self.shared), targets };
+            let date = internal_date.unwrap_or_else(Timestamp::now);
+            for message in job.run(content, date, None).await? {
+                self.shared.quota.add(user, message.padded_size);
+                placings.push(Placing { message, mailbox, flags: flags.clone() });
+            }
+        }
+        match self.write(Write::Append(placings)).await? {
+            Written::Placed(appended) => Ok(appended),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn copy(&self, from: MailboxId, uids: &[Uid], to: MailboxId) -> Result<Copied, Error> {
+        self.copy_or_move(from, uids, to, false).await
+    }
+
+    async fn move_messages(&self, from: MailboxId, uids: &[Uid], to: MailboxId) -> Result<Copied, Error> {
+        self.copy_or_move(from, uids, to, true).await
+    }
+
+    async fn expunge(&self, mailbox: MailboxId, uids: Option<&[Uid]>) -> Result<Vec<Uid>, Error> {
+        let user = self.user.id;
+        match self.write(Write::Expunge { user, mailbox, uids: uids.map(<[Uid]>::to_vec) }).await? {
+            Written::Expunged(gone) => {
+                self.shared.access.forget_bodies(user, mailbox);
+                Ok(gone)
+            }
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn search(&self, mailbox: MailboxId, query: &Query) -> Result<SearchResult, Error> {
+        self.live()?;
+        let search = Arc::new(Search::new(query)?);
+        let snapshot = self.shared.store.snapshot(self.user.id, mailbox).await.map_err(stored)?;
+        let mut result = SearchResult::default();
+        let mut undecided: Vec<Entry> = Vec::new();
+        let mut found: Vec<(Uid, ModSeq)> = Vec::new();
+        for entry in snapshot.entries {
+            match search.matches(&Facts { entry: &entry, summary: None, body: None }) {
+                Some(true) => found.push((entry.uid, entry.modseq)),
+                Some(false) => {}
+                None => undecided.push(entry),
+            }
+        }
+        for some in undecided.chunks(SUMMARIES / 4) {
+            self.live()?;
+            self.look_closer(mailbox, &search, some, &mut found, &mut result.unsearchable).await?;
+        }
+        found.sort_unstable();
+        result.highest_modseq = found.iter().map(|(_, modseq)| *modseq).max().unwrap_or(0);
+        result.uids = found.into_iter().map(|(uid, _)| uid).collect();
+        Ok(result)
+    }
+
+    async fn watch(&self) -> Result<Watcher, Error> {
+        self.live()?;
+        Ok(self.shared.access.feeds.watch(self.user.id, self.id))
+    }
+
+    fn may_send_as(&self, address: &MailAddress) -> bool {
+        self.shared.directory().addresses.may_send_as(self.user.id, address)
+    }
+
+    async fn recipient(&self, address: &Address) -> Result<RecipientStatus, Error> {
+        self.live()?;
+        Ok(match self.shared.recipient(address, &Sender::User(self.user.id)) {
+            RecipientStatus::Foreign => {
+                RecipientStatus::Refused("sending to other hosts is not part of this version".to_owned())
+            }
+            status => status,
+        })
+    }
+
+    async fn submit(&self, envelope: Envelope) -> Result<Accepted, Error> {
+        self.live()?;
+        self.send(envelope).await
+    }
+}
+
+impl AccessSession {
+    /// Decides what could not be told without opening: by the summaries, then by the bodies of what is left.
+    async fn look_closer(
+        &self,
+        mailbox: MailboxId,
+        search: &Arc<Search>,
+        entries: &[Entry],
+        found: &mut Vec<(Uid, ModSeq)>,
+        unsearchable: &mut u32,
+    ) -> Result<(), Error> {
+        let opener = self.opener();
+        let uids: Vec<Uid> = entries.iter().map(|entry| entry.uid).collect();
+        let summaries = opener.summaries(mailbox, &uids).await?;
+        let mut open: Vec<(Entry, Arc<Summary>)> = Vec::new();
+        for (uid, opened) in summaries {
+            let Ok(at) = entries.binary_search_by_key(&uid, |entry| entry.uid) else { continue };
+            let entry = &entries[at];
+            let facts = SummaryFacts::new(&opened.summary);
+            let none = (!opened.readable).then(|| BodyFacts::unreadable(search));
+            *unsearchable += u32::from(!opened.readable);
+            match search.matches(&Facts { entry, summary: Some(&facts), body: none.as_ref() }) {
+                Some(true) => found.push((uid, entry.modseq)),
+                Some(false) => {}
+                None => open.push((entry.clone(), opened.summary)),
+            }
+        }
+        let mut rest = open.as_slice();
+        while !rest.is_empty() {
+            self.live()?;
+            let uids: Vec<Uid> = rest.iter().map(|(entry, _)| entry.uid).collect();
+            let bodies = opener.bodies(mailbox, &uids, BODY_BYTES).await?;
+            let Some(last) = bodies.last().map(|body| body.uid) else { break };
+            let seen = rest.partition_point(|(entry, _)| entry.uid <= last);
+            let (now, later) = rest.split_at(seen);
+            let (now, search) = (now.to_vec(), Arc::clone(search));
+            // Decoding is the processor's work: not on a thread that serves others.
+            let work = tokio::task::spawn_blocking(move || look_into(&search, &now, &bodies));
+            let (matching, unreadable) = work.await.map_err(|error| broken(&error))?;
+            found.extend(matching);
+            *unsearchable += unreadable;
+            rest = later;
+        }
+        Ok(())
+    }
+}
+
+fn look_into(
+    search: &Search,
+    entries: &[(Entry, Arc<Summary>)],
+    bodies: &[super::open::OpenedBody],
+) -> (Vec<(Uid, ModSeq)>, u32) {
+    let mut found = Vec::new();
+    let mut unreadable = 0;
+    for body in bodies {
+        let Ok(at) = entries.binary_search_by_key(&body.uid, |(entry, _)| entry.uid) else { continue };
+        let (entry, summary) = &entries[at];
+        let facts = if body.readable {
+            search.look_into(&body.content, summary)
+        } else {
+            unreadable += 1;
+            BodyFacts::unreadable(search)
+        };
+        let summary = SummaryFacts::new(summary);
+        if search.matches(&Facts { entry, summary: Some(&summary), body: Some(&facts) }) == Some(true) {
+            found.push((body.uid, entry.modseq));
+        }
+    }
+    (found, unreadable)
+}
+
+/// Adds the names that only have mailboxes below them.
+fn with_parents(user: mesyx_sdk::UserId, mut mailboxes: Vec<Mailbox>) -> Vec<Mailbox> {
+    let real: BTreeSet<MailboxName> = mailboxes.iter().map(|mailbox| mailbox.name.clone()).collect();
+    let mut parents = BTreeSet::new();
+    for name in &real {
+        let mut above = name.parent();
+        while let Some(parent) = above {
+            above = parent.parent();
+            if !real.contains(&parent) {
+                parents.insert(parent);
+            }
+        }
+    }
+    mailboxes.extend(parents.into_iter().map(|name| Mailbox {
+        id: name_id(user, &name),
+        name,
+        role: None,
+        selectable: false,
+    }));
+    mailboxes.sort_by(|a, b| a.name.cmp(&b.name));
+    mailboxes
+}
+
+/// A name that is no mailbox has an id all the same, so that it is the same in each listing.
+fn name_id(user: mesyx_sdk::UserId, name: &MailboxName) -> MailboxId {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    context.update(b"mesyx name without a mailbox 1\0");
+    context.update(user.as_bytes());
+    context.update(name.as_str().as_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&context.finish().as_ref()[..16]);
+    MailboxId(id)
+}
+
+fn unexpected() -> Error {
+    Error::new(ErrorKind::Unavailable, "the store gave an answer of another kind; this is a defect of the server")
+        .retry_after(Duration::from_secs(60))
+}

@@ -1,0 +1,54 @@
+//! Sending as a user: who may stand as the sender.
+
+use super::session::AccessSession;
+use crate::intake::is_own;
+use mesyx_sdk::summary::MailAddressee;
+use mesyx_sdk::{Accepted, Domain, Envelope, Error, ErrorKind, MailAddress, Sender, Session, mime};
+
+impl AccessSession {
+    pub(super) async fn send(&self, mut envelope: Envelope) -> Result<Accepted, Error> {
+        self.check_sender(&envelope)?;
+        envelope.origin.authenticated = Some(self.user().id);
+        let bridge = std::mem::take(&mut envelope.origin.bridge);
+        let bridge = if bridge.is_empty() { "submission".to_owned() } else { bridge };
+        self.shared.take_in(&bridge, envelope, &Sender::User(self.user().id)).await
+    }
+
+    /// The envelope sender (where it is not null, as of a disposition notice), and every address in From and Sender, must be the user's own.
+    /// Looked for in the exact headers, every field of that name, so that a second From hides nothing.
+    fn check_sender(&self, envelope: &Envelope) -> Result<(), Error> {
+        let user = self.user().id;
+        if let Some(from) = &envelope.from
+            && !is_own(&self.shared, user, from)
+        {
+            return Err(foreign(&format!("{from} (in the envelope)")));
+        }
+        let mut authors = 0;
+        for name in ["From", "Sender"] {
+            let addresses = mime::addresses_in(&envelope.content, name)
+                .map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
+            for addressee in addresses {
+                let MailAddressee::Mailbox { local, domain, .. } = addressee else { continue };
+                if !address(&local, &domain).is_some_and(|address| self.may_send_as(&address)) {
+                    let (local, domain) = (String::from_utf8_lossy(&local), String::from_utf8_lossy(&domain));
+                    return Err(foreign(&format!("{local}@{domain} (in the header {name})")));
+                }
+                authors += usize::from(name == "From");
+            }
+        }
+        if authors == 0 {
+            let text = "the message has no From with an address; write one of your own addresses there";
+            return Err(Error::new(ErrorKind::Forbidden, text));
+        }
+        Ok(())
+    }
+}
+
+fn address(local: &[u8], domain: &[u8]) -> Option<MailAddress> {
+    let domain: Domain = std::str::from_utf8(domain).ok()?.parse().ok()?;
+    MailAddress::new(std::str::from_utf8(local).ok()?, domain).ok()
+}
+
+fn foreign(whom: &str) -> Error {
+    Error::new(ErrorKind::Forbidden, format!("{whom} is not an address of yours; send as one that is"))
+}

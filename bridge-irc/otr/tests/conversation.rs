@@ -495,6 +495,15 @@ fn switched_off_everything_passes_as_it_is() {
 }
 
 #[test]
+fn switching_off_does_not_open_a_private_conversation() {
+    let mut pair = Pair::private(Config::default(), Config::default());
+    pair.a.set_policy(Policy::Off);
+    assert_eq!(pair.a.send(b"secret", pair.now).err(), Some(Error::PolicyOff));
+    pair.a.end(pair.now);
+    assert_eq!(pair.a.send(b"plain", pair.now).unwrap().1.lines, [b"plain"]);
+}
+
+#[test]
 fn an_identity_survives_storage_and_shows_no_secret() {
     let identity = Identity::generate().unwrap();
     let bytes = identity.to_bytes();

@@ -102,7 +102,8 @@ impl Session {
         }
     }
 
-    /// Changes the policy. A private conversation that is running goes on; with [`Policy::Off`] end it first.
+    /// Changes the policy. Before [`Policy::Off`], end a private conversation: it can't go on without OTR, and texts
+    /// are refused until it is ended.
     pub fn set_policy(&mut self, policy: Policy) {
         self.config.policy = policy;
     }
@@ -119,11 +120,15 @@ impl Session {
     /// them something else. Takes less than a millisecond of CPU.
     ///
     /// # Errors
-    /// [`Error::Finished`] after the peer ended the conversation; [`Error::TooLong`], [`Error::ZeroByte`],
-    /// [`Error::HeldFull`], [`Error::Random`].
+    /// [`Error::Finished`] after the peer ended the conversation; [`Error::PolicyOff`] if OTR was switched off in the
+    /// middle of one; [`Error::TooLong`], [`Error::ZeroByte`], [`Error::HeldFull`], [`Error::Random`].
     pub fn send(&mut self, text: &[u8], now: Instant) -> Result<(Sent, Output), Error> {
         let mut out = Output::default();
         if self.config.policy == Policy::Off {
+            // Switched off in the middle of a conversation: that must not open it.
+            if self.state() != SessionState::Plain {
+                return Err(Error::PolicyOff);
+            }
             out.lines.push(text.to_vec());
             return Ok((Sent::Clear, out));
         }

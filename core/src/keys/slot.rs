@@ -157,6 +157,14 @@ impl Slot {
         self.record.id
     }
 
+    /// The same record with other parameters, as a hostile store might give it.
+    #[cfg(test)]
+    pub(super) fn with_params(&self, params: Argon2Params) -> Self {
+        let mut slot = self.clone();
+        slot.record.kind = SlotKind::HumanPassword { params };
+        slot
+    }
+
     /// Whose it is.
     #[must_use]
     pub const fn user(&self) -> UserId {

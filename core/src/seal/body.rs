@@ -104,7 +104,7 @@ pub(super) fn unframe(clear: &Bytes, name: PartName, context: &PartContext) -> R
 
 /// Copies of the headers that a reader shows, made from what was read of the message, never its raw lines: a line of ours
 /// can't be broken by what stood there.
-fn copies(head: &mut String, fields: &MailFields) {
+pub(super) fn copies(head: &mut String, fields: &MailFields) {
     if let Some(date) = &fields.date {
         unstructured(head, "Date", date);
     }

@@ -1,0 +1,83 @@
+//! Sealing and opening one message, both parts, on one core.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use mesyx_core::id::KeysetId;
+use mesyx_core::keys::{Keyring, Keyset, Levels, MasterKey, NewKeys, Profile, Span, Unlocked, generate_keyset};
+use mesyx_core::seal::{PartContext, Sealer, open_body, open_summary};
+use mesyx_core::store::StoredSecrets;
+use mesyx_sdk::{Content, MessageId, Summary, Timestamp, UserId, mime};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+struct Keys {
+    user: UserId,
+    keyset: Keyset,
+    unlocked: Unlocked,
+}
+
+/// A user with one keyset of so many certificates.
+fn keys(profile: Profile, certificates: usize) -> Keys {
+    let user = UserId::random();
+    let new = NewKeys::generate("Alice", "alice@example.org", profile).unwrap();
+    let more = (1..certificates).map(|_| generate_keyset("more", Span::Always, Levels::ALL, profile).unwrap().1);
+    let all = std::iter::once(new.default_keyset.1.clone()).chain(more).collect();
+    let keyset = Keyset::new(KeysetId::random(), "default", Span::Always, Levels::ALL, all).unwrap();
+    let master = MasterKey::random();
+    let secret_keys = vec![master.wrap(user, Some(keyset.id), &new.default_keyset.1).unwrap()];
+    let keyring = Keyring::new(new.identity, vec![keyset.clone()]).unwrap();
+    let secrets = StoredSecrets { slots: vec![], secret_keys };
+    let unlocked = Unlocked::open(user, &master, &secrets, &keyring).unwrap();
+    Keys { user, keyset, unlocked }
+}
+
+fn mail(size: usize) -> (Content, Summary) {
+    let mut bytes = b"Date: Sun, 22 Nov 2026 22:00:00 +0000\r\nFrom: Alice <alice@example.org>\r\nTo: Bob <bob@example.net>\r\n\
+        Subject: Four kilobytes\r\nMessage-ID: <1@example.org>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n"
+        .to_vec();
+    while bytes.len() < size {
+        bytes.extend_from_slice(b"The quick brown fox jumps over the lazy dog.\r\n");
+    }
+    let content = Content::from(bytes);
+    let summary = mime::summarize(&content, Timestamp(1_795_400_000_000), None).unwrap();
+    (content, summary)
+}
+
+fn seal(c: &mut Criterion) {
+    for (label, profile, certificates) in
+        [("v4", Profile::V4, 1), ("v4 x3", Profile::V4, 3), ("v6", Profile::V6, 1), ("ML-KEM", Profile::PostQuantum, 1)]
+    {
+        let keys = keys(profile, certificates);
+        for size in [4096, 65536] {
+            let (content, summary) = mail(size);
+            let mut group = c.benchmark_group(format!("{label}, {} KiB", size / 1024));
+            group.throughput(Throughput::Elements(1)).sample_size(30);
+            group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+            for (name, window) in [("seal, a session key each", Duration::ZERO), ("seal, shared", Sealer::WINDOW)] {
+                let sealer = Sealer::new(window);
+                group.bench_function(name, |b| {
+                    b.iter(|| {
+                        let message = MessageId::random();
+                        sealer.seal(&keys.keyset, keys.user, message, &summary, &content, Instant::now()).unwrap()
+                    });
+                });
+            }
+            let message = MessageId::random();
+            let sealed = Sealer::default();
+            let sealed = sealed.seal(&keys.keyset, keys.user, message, &summary, &content, Instant::now()).unwrap();
+            let expect = PartContext { user: keys.user, message, keyset: keys.keyset.id };
+            let key = keys.unlocked.session_key(&sealed.session_key).unwrap();
+            group.bench_function("open body", |b| b.iter(|| open_body(&key, &expect, &sealed.body).unwrap()));
+            group.bench_function("open summary", |b| b.iter(|| open_summary(&key, &expect, &sealed.summary).unwrap()));
+            group.bench_function("open body, its session key too", |b| {
+                b.iter(|| {
+                    let key = keys.unlocked.session_key(black_box(&sealed.session_key)).unwrap();
+                    open_body(&key, &expect, &sealed.body).unwrap()
+                });
+            });
+        }
+    }
+}
+
+criterion_group!(benches, seal);
+criterion_main!(benches);

@@ -322,7 +322,7 @@ fn a_summary_as_deep_as_can_be_comes_back_and_a_deeper_one_is_refused() {
     let seal = |summary: &Summary| {
         let key = SessionKey::random(false).unwrap();
         let expect = PartContext { user: all.user, message: MessageId::random(), keyset: KeysetId::random() };
-        let sealed = super::summary::seal(&expect, summary, &key).unwrap();
+        let sealed = summary::seal(&expect, summary, &key).unwrap();
         open_summary(&key, &expect, &sealed)
     };
     let most = deep(2 * mesyx_sdk::mime::MAX_DEPTH);

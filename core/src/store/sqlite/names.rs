@@ -38,7 +38,7 @@ fn shown(all: Vec<Named>) -> Vec<Mailbox> {
     let taken: BTreeSet<String> = by_name.keys().cloned().collect();
     let mut mailboxes = Vec::new();
     for (name, mut same) in by_name {
-        same.sort_by(|a, b| (a.role.is_none(), a.created, a.id).cmp(&(b.role.is_none(), b.created, b.id)));
+        same.sort_by_key(|named| (named.role.is_none(), named.created, named.id));
         for (place, named) in same.into_iter().enumerate() {
             let id = named.id.to_string();
             let shown = if place == 0 {

@@ -1,3 +1,5 @@
+mod merge_order;
+
 use super::*;
 use crate::store::conformance::{self, Fixture, TestInstance};
 

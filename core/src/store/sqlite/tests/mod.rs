@@ -1,4 +1,5 @@
 mod merge_order;
+mod power_cut;
 
 use super::*;
 use crate::store::conformance::{self, Fixture, TestInstance};

@@ -171,3 +171,6 @@ impl Ratchet {
         Ok(Pairing { ours, theirs, keys, sent: 0, received: 0, verified: false })
     }
 }
+
+#[cfg(test)]
+mod tests;

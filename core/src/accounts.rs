@@ -205,9 +205,8 @@ impl Core {
             let keys = new_keys(&member.name, &member.addresses).await?;
             let certificate = keys.default_keyset.1;
             secret_keys.push(slots.master.wrap(user, Some(keyset.id), &certificate).map_err(unmade)?);
-            let renewed =
-                Keyset::new(keyset.id, &keyset.name, keyset.span.clone(), keyset.importance, vec![certificate])
-                    .map_err(unmade)?;
+            let renewed = Keyset::new(keyset.id, &keyset.name, keyset.span, keyset.importance, vec![certificate])
+                .map_err(unmade)?;
             records.push((keyset.id, renewed.encode().map_err(unmade)?));
         }
         let write = Write::PutSecrets {

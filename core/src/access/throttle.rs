@@ -33,7 +33,7 @@ pub(crate) struct Client(u128);
 impl From<IpAddr> for Client {
     fn from(ip: IpAddr) -> Self {
         match ip.to_canonical() {
-            IpAddr::V4(ip) => Self(u128::from(ip.to_ipv6_mapped().to_bits())),
+            IpAddr::V4(ip) => Self(ip.to_ipv6_mapped().to_bits()),
             IpAddr::V6(ip) => Self(ip.to_bits() >> 64 << 64),
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! Each check makes a user of its own in a fresh store, so that none depends on another.
 
+// A check that fails panics: that is what it is for.
+#![allow(clippy::expect_used, clippy::panic)]
+
 mod basics;
 mod content;
 mod fixture;

@@ -244,7 +244,10 @@ impl Store for SqliteStore {
         let queue = locked(&self.queue).clone().ok_or(StoreError::Closed)?;
         let (prepared, bytes) = self.prepare(&mut write).await?;
         let (answer, result) = oneshot::channel();
-        queue.send(Job { write, prepared, bytes, answer }).await.map_err(|_| StoreError::Closed)?;
+        queue
+            .send(Job { heavy: writer::is_heavy(&write), write, prepared, bytes, answer })
+            .await
+            .map_err(|_| StoreError::Closed)?;
         drop(queue);
         result.await.map_err(|_| StoreError::Backend("the writer stopped: see the log".to_owned()))?
     }

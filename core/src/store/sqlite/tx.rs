@@ -213,6 +213,8 @@ pub(super) struct Tx<'c> {
     pub(super) last_content: Option<Content>,
     pub(super) attestations: Vec<Digests>,
     pub(super) effects: Effects,
+    /// Whether this write runs in a savepoint.
+    savepoint: bool,
     meta_before: Meta,
     attested_before: (usize, usize),
     /// Mailboxes that this write looked at; `None`: deleted.
@@ -228,6 +230,7 @@ impl<'c> Tx<'c> {
             connection,
             options,
             today: (options.today)(),
+            savepoint: false,
             meta_before: meta.clone(),
             meta,
             ids,
@@ -246,8 +249,13 @@ impl<'c> Tx<'c> {
         Ok(self.connection.prepare_cached(sql)?)
     }
 
-    pub(super) fn begin(&mut self) -> Result<(), StoreError> {
-        self.sql("SAVEPOINT one")?.execute([])?;
+    /// `shared`: other writes are in the transaction, so that this one must be undone alone. Without, a failure is the
+    /// whole transaction's, and [`Tx::undo`] must not be called.
+    pub(super) fn begin(&mut self, shared: bool) -> Result<(), StoreError> {
+        if shared {
+            self.sql("SAVEPOINT one")?.execute([])?;
+        }
+        self.savepoint = shared;
         self.meta_before = self.meta.clone();
         self.attested_before = (self.attestations.len(), self.attestations.last().map_or(0, |last| last.digests.len()));
         Ok(())
@@ -255,7 +263,9 @@ impl<'c> Tx<'c> {
 
     /// The write succeeded: what it did stays, if the group commits.
     pub(super) fn keep(&mut self) -> Result<(), StoreError> {
-        self.sql("RELEASE one")?.execute([])?;
+        if self.savepoint {
+            self.sql("RELEASE one")?.execute([])?;
+        }
         for (id, row) in self.rows.drain() {
             let bumped = row.as_ref().is_some_and(|row| row.bumped);
             if let (true, Some(row)) = (bumped, &row) {

@@ -118,3 +118,20 @@ async fn old_dedup_hashes_are_forgotten_after_two_days() {
     }
     assert_eq!(duplicates, [false, true, true, false]);
 }
+
+/// Refused alone in its group, a write is undone with the whole transaction; the next must not see anything of it.
+#[tokio::test]
+async fn a_large_write_that_is_refused_leaves_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let alice = Fixture::new(directory.path().join("store"), open_with(unsynced())).await;
+    let before = alice.store.totals().await.expect("totals");
+    let mut messages: Vec<_> = (0..150).map(|_| alice.placing(alice.inbox(), 10)).collect();
+    let stolen = alice.second("bob").await.key;
+    messages[149].message.session_key = stolen;
+    assert!(matches!(alice.refused(Write::Append(messages)).await, StoreError::Invalid(_)));
+    let after = alice.store.totals().await.expect("totals");
+    assert_eq!((after.messages, after.users), (before.messages, 2));
+    assert_eq!(alice.append(alice.inbox(), 120).await.uids, (1..=120).collect::<Vec<_>>());
+    alice.expunge(alice.inbox(), &(1..=120).collect::<Vec<_>>()).await;
+    assert_eq!(alice.store.totals().await.expect("totals").messages, 0);
+}

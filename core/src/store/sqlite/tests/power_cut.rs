@@ -21,7 +21,7 @@ use std::time::Duration;
 /// What a message's body must be, so that the reader knows without having been told.
 fn body_of(message: MessageId) -> Bytes {
     // One in eight goes to a file.
-    let length = if message.0[0] % 8 == 0 { 140_000 } else { 3_000 };
+    let length = if message.0[0].is_multiple_of(8) { 140_000 } else { 3_000 };
     (0..length).map(|at: usize| message.0[at % 16] ^ (at / 16) as u8).collect()
 }
 
@@ -31,7 +31,6 @@ fn known(key: &Arc<crate::seal::SealedSessionKey>) -> SealedMessage {
 }
 
 fn options(sync: bool) -> Options {
-    // Small, so that checkpoints happen many times.
     Options { sync, ..Options::default() }
 }
 

@@ -215,7 +215,7 @@ fn protected(bytes: &[u8]) -> usize {
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(require, fragments, _)| Config {
+    (any::<bool>(), any::<bool>()).prop_map(|(require, fragments)| Config {
         policy: if require { Policy::Require } else { Policy::Opportunistic },
         max_line: fragments.then_some(300),
         ..Config::default()

@@ -189,3 +189,14 @@ async fn a_trace_finds_an_address_that_the_log_does_not_name() {
     assert_eq!(core.trace(&address("bob@example.org"), 2), []);
     assert_eq!(core.log_tag(&address("alice@example.org")).len(), 16);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_an_offline_key_are_served_sealed() {
+    let read = read_after("DELETE FROM secret_keys;").await;
+    for (body, subject) in &read {
+        assert_eq!(subject, "Sealed message (keyset default)");
+        let text = String::from_utf8(body.clone()).unwrap();
+        assert!(text.contains("multipart/encrypted") && text.contains("-----BEGIN PGP MESSAGE-----"), "{text}");
+        assert!(!text.contains("hello") && !text.contains("sender@example.net"));
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p mesyx-core --bench store --features conformance`. Delivery is measured twice: with syncing, as a server
 //! does it, and without, which leaves the processor's share.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used)]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use mesyx_core::seal::{Sealed, SealedMessage};

@@ -131,7 +131,7 @@ pub(crate) struct NewPassword {
 /// What proves that the keys may be wrapped anew.
 #[derive(Debug, Args)]
 pub(crate) struct OldPassword {
-    /// Take the old password (or an app password) from the first line of this file. Unless given: asked for.
+    /// Take the old password from the first line of this file. Unless given: asked for.
     #[arg(long, value_name = "FILE", group = "old")]
     pub(crate) old_password_file: Option<PathBuf>,
     /// Take the recovery key, shown when the user was added, from the first line of this file.

@@ -192,7 +192,20 @@ fn core(located: &mut Located, file: &File, base: &Path) -> Option<CoreSettings>
     settings.argon2 = Argon2Settings { memory_kib: argon2.memory_kib, passes: argon2.passes, lanes: argon2.lanes };
     settings.sealing_window = Duration::from_secs(file.sealing.window);
     settings.caches = Caches { summary_bytes: file.caches.summary_bytes, body_bytes: file.caches.body_bytes };
+    contradictions(located, file, &settings);
     Some(settings)
+}
+
+/// What the core finds contradictory, where nothing was found wrong with that key before.
+fn contradictions(located: &mut Located, file: &File, settings: &CoreSettings) {
+    for text in settings.check() {
+        let alias = file.aliases.keys().find(|alias| text.contains(&format!("alias {alias}")));
+        let path = alias.map_or_else(String::new, |alias| join("aliases", alias));
+        if alias.is_some() && !located.is_noted(&path) || alias.is_none() && located.is_clean() {
+            let (what, fix) = text.split_once([':', ';']).unwrap_or((&text, "mend it"));
+            located.note(&path, what.trim(), fix.trim());
+        }
+    }
 }
 
 /// A host name as A-labels.

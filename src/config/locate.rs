@@ -63,6 +63,11 @@ impl Located {
         self.problems.is_empty()
     }
 
+    /// Whether something was noted about the key at `path`.
+    pub(crate) fn is_noted(&self, path: &str) -> bool {
+        self.problems.iter().any(|problem| problem.path == path)
+    }
+
     /// Notes what is wrong with the key at `path`.
     pub(crate) fn note(&mut self, path: &str, what: impl Into<String>, fix: impl Into<String>) {
         let line = self.line_of(path);

@@ -23,8 +23,8 @@ pub(crate) struct TlsFiles {
     pub(crate) key: PathBuf,
     /// The names to serve it for; `None`: those in the certificate.
     pub(crate) names: Option<Vec<String>>,
-    /// Where that stands in the configuration file.
-    pub(crate) line: usize,
+    /// Where `chain` and `key` stand in the configuration file.
+    pub(crate) lines: (usize, usize),
 }
 
 /// What is wrong with a certificate.

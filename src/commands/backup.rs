@@ -3,6 +3,7 @@
 use crate::config::check::Checked;
 use crate::control::{Request, client};
 use crate::exit::{Failure, NOT_RUNNING, trying};
+use crate::init;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +22,8 @@ pub(super) fn restore(checked: &Checked, from: &Path) -> Result<(), Failure> {
     if client::is_running(checked)? {
         return Err(Failure::with(NOT_RUNNING, "the server is running; stop it first"));
     }
-    let data = &checked.core.data_dir;
+    init::directory(&checked.core.data_dir)?;
+    let data = &checked.core.data_dir.join(STORE);
     let is_empty = match fs::read_dir(data) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
@@ -31,8 +33,8 @@ pub(super) fn restore(checked: &Checked, from: &Path) -> Result<(), Failure> {
         let text = format!("{} is not empty; move it away first", data.display());
         return Err(Failure::new(text));
     }
-    if !from.join(STORE).is_file() {
-        return Err(Failure::new(format!("{} is no backup: there is no {STORE} in it", from.display())));
+    if !from.join(DATABASE).is_file() {
+        return Err(Failure::new(format!("{} is no backup: there is no {DATABASE} in it", from.display())));
     }
     // Beside the store and moved there at the end, so that a copy that breaks off is not taken for a store.
     let mut beside = data.clone().into_os_string();
@@ -55,8 +57,10 @@ pub(super) fn restore(checked: &Checked, from: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What every backup has: the store's database.
-const STORE: &str = "store.db";
+/// The store's directory in the data directory; a backup is a copy of it.
+const STORE: &str = "store";
+/// What every store has.
+const DATABASE: &str = "store.db";
 
 /// Copies a directory with all in it, durable when it returns. The owner is that of the directory above.
 fn copy(from: &Path, to: &Path) -> Result<(), Failure> {

@@ -33,8 +33,8 @@ pub(crate) fn execute(cli: Cli) -> Result<(), Failure> {
             let log = logging::start(&checked.log);
             serve::run::run(checked, log)
         }
-        Command::Status(output) => show::status(&client::ask_server(&load(config)?, Request::Status)?, output.json),
-        Command::Reload(output) => reload(&load(config)?, output.json),
+        Command::Status(output) => show::status(&client::ask_server(&socket(config)?, Request::Status)?, output.json),
+        Command::Reload(output) => reload(&socket(config)?, output.json),
         Command::Demo(demo) => crate::demo::demo(&demo),
         Command::Backup { to } => backup::backup(&load(config)?, &to),
         Command::Restore { from } => backup::restore(&load(config)?, &from),
@@ -56,6 +56,12 @@ fn find(given: Option<PathBuf>) -> PathBuf {
     })
 }
 
+/// The running server's socket, also where the configuration has errors meanwhile.
+fn socket(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let path = std::path::absolute(find(given)).map_err(trying("the configuration's path"))?;
+    Ok(check::control_socket(&path))
+}
+
 /// The configuration, checked. Relative paths in it hold wherever we stand.
 fn load(given: Option<PathBuf>) -> Result<Checked, Failure> {
     let path = std::path::absolute(find(given)).map_err(trying("the configuration's path"))?;
@@ -75,8 +81,8 @@ fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn reload(checked: &Checked, as_json: bool) -> Result<(), Failure> {
-    let value = client::ask_server(checked, Request::Reload)?;
+fn reload(socket: &Path, as_json: bool) -> Result<(), Failure> {
+    let value = client::ask_server(socket, Request::Reload)?;
     if as_json {
         return print_json(&json!({ "restarted": value }));
     }

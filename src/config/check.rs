@@ -46,7 +46,7 @@ impl Checked {
                 Ok(identity) => identities.push(identity),
                 Err(wrong) => problems.push(Problem {
                     file: self.file.clone(),
-                    line: files.line,
+                    line: if wrong.key == "chain" { files.lines.0 } else { files.lines.1 },
                     path: format!("tls[{index}].{}", wrong.key),
                     what: wrong.what,
                     fix: wrong.fix,
@@ -67,6 +67,14 @@ pub(crate) fn read(path: &Path, registry: &Registry) -> Result<Checked, Vec<Prob
     let checked = check(path, &text, registry)?;
     checked.certificates()?;
     Ok(checked)
+}
+
+/// Where the server that `path` configures can be reached, whatever else is wrong with the file.
+pub(crate) fn control_socket(path: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let value = Located::read(path, &text).value;
+    let socket = value["control_socket"].as_str().map_or_else(super::control_socket, PathBuf::from);
+    path.parent().map_or_else(PathBuf::new, Path::to_owned).join(socket)
 }
 
 /// Checks the text of the file at `path`, without looking at other files.
@@ -281,8 +289,9 @@ fn tls_files(located: &mut Located, entries: &[Tls], base: &Path) -> Vec<TlsFile
             good
         });
         let key = secret_path(located, &format!("tls[{index}].key"), &entry.key, base);
-        let line = located.line_of(&format!("tls[{index}]"));
-        files.push(TlsFiles { chain: base.join(&entry.chain), key, names, line });
+        let line = |key: &str| located.line_of(&format!("tls[{index}].{key}"));
+        let lines = (line("chain"), line("key"));
+        files.push(TlsFiles { chain: base.join(&entry.chain), key, names, lines });
     }
     files
 }

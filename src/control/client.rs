@@ -8,6 +8,7 @@ use mesyx_core::core::Core;
 use serde_json::Value;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -16,21 +17,20 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Has a request carried out: by the server where one runs, otherwise here, with the store to ourselves.
 pub(crate) fn ask(checked: &Checked, request: Request) -> Result<Value, Failure> {
-    match connect(checked)? {
+    match connect(&checked.control_socket)? {
         Some(stream) => converse(stream, request),
         None => alone(checked, request),
     }
 }
 
 /// Has a request carried out by the running server, or fails with [`NOT_RUNNING`].
-pub(crate) fn ask_server(checked: &Checked, request: Request) -> Result<Value, Failure> {
+pub(crate) fn ask_server(socket: &Path, request: Request) -> Result<Value, Failure> {
     let absent = || Failure::with(NOT_RUNNING, "no server is running; start it with `mesyx run`");
-    converse(connect(checked)?.ok_or_else(absent)?, request)
+    converse(connect(socket)?.ok_or_else(absent)?, request)
 }
 
 /// A connection to the server; `None` where none runs.
-fn connect(checked: &Checked) -> Result<Option<UnixStream>, Failure> {
-    let path = &checked.control_socket;
+fn connect(path: &Path) -> Result<Option<UnixStream>, Failure> {
     match UnixStream::connect(path) {
         Ok(stream) => Ok(Some(stream)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
@@ -44,7 +44,7 @@ fn connect(checked: &Checked) -> Result<Option<UnixStream>, Failure> {
 
 /// Whether a server runs.
 pub(crate) fn is_running(checked: &Checked) -> Result<bool, Failure> {
-    Ok(connect(checked)?.is_some())
+    Ok(connect(&checked.control_socket)?.is_some())
 }
 
 fn converse(mut stream: UnixStream, request: Request) -> Result<Value, Failure> {

@@ -1,4 +1,5 @@
 //! `mesyx demo`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The program as an operator uses it: `init`, `check`, `user`, `run`, `status`, signals, `backup`, `restore`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -59,7 +60,7 @@ listeners = [
     }
 
     /// Runs a command on it.
-    fn mesyx<'a>(&self, arguments: &[&'a str]) -> Vec<String> {
+    fn mesyx(&self, arguments: &[&str]) -> Vec<String> {
         let mut all = vec!["--config".to_owned(), self.file().to_str().unwrap().to_owned()];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         all

@@ -1,4 +1,5 @@
 //! Bridges that behave badly, and what the host makes of them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use mesyx_bridges::{Prepared, Registry, RestartPolicy, Services, Settings, Sockets, State, Supervisor, Way};
 use mesyx_sdk::{

@@ -9,6 +9,7 @@ use crate::exit::{Failure, trying};
 use mesyx_bridges::Sockets;
 use mesyx_sdk::ListenSpec;
 use metrics_exporter_prometheus::PrometheusHandle;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub(crate) struct Running {
 
 /// Opens the listening sockets and gives up privileges. Must be called before any thread is started.
 pub(crate) fn bind(checked: Checked) -> Result<Bound, Failure> {
+    more_descriptors();
     let sockets = Sockets::from_service_manager().map_err(trying("the sockets that systemd passed"))?;
     for (name, address) in sockets.passed() {
         tracing::info!(name, %address, "took over a socket");
@@ -51,6 +53,15 @@ pub(crate) fn bind(checked: Checked) -> Result<Bound, Failure> {
     };
     privileges::drop(checked.run_as.as_ref())?;
     Ok(Bound { checked, sockets: Arc::new(sockets), admin })
+}
+
+/// Each connection takes a file descriptor; the soft limit is for programs that use select(2), which nothing here does.
+fn more_descriptors() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(soft, hard)| if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
 }
 
 /// The runtime that everything runs on: one worker for each core.

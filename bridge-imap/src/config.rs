@@ -4,7 +4,7 @@ use mesyx_sdk::{Config, ConfigErrors};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// The table `imap` of the configuration file.
@@ -19,15 +19,21 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let any = |port| SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
-        let listener = |name: &str, port, tls| Listener {
+        let listener = |name: &str, address: IpAddr, port, tls| Listener {
             name: name.into(),
-            address: any(port),
+            address: SocketAddr::new(address, port),
             tls,
             plain_auth_without_tls: false,
         };
+        // An IPv6 socket takes IPv6 only.
+        let (v4, v6) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
         Self {
-            listeners: vec![listener("imap", 143, Tls::Starttls), listener("imaps", 993, Tls::Implicit)],
+            listeners: vec![
+                listener("imap-v4", v4, 143, Tls::Starttls),
+                listener("imap-v6", v6, 143, Tls::Starttls),
+                listener("imaps-v4", v4, 993, Tls::Implicit),
+                listener("imaps-v6", v6, 993, Tls::Implicit),
+            ],
             limits: Limits::default(),
         }
     }
@@ -39,7 +45,7 @@ impl Default for Settings {
 pub struct Listener {
     /// Its name, unique in this bridge; systemd's `FileDescriptorName=` for it is `imap.NAME`.
     pub name: String,
-    /// Address and port, such as `[::]:993`.
+    /// Address and port, such as `0.0.0.0:993` or `[::]:993`; IPv4 and IPv6 are listed apart.
     #[schemars(with = "String")]
     pub address: SocketAddr,
     /// How TLS begins.
@@ -189,7 +195,7 @@ mod tests {
     fn nothing_written_means_the_standard_ports() {
         let settings = Settings::read(Config::new(json!({}))).expect("a configuration");
         let ports: Vec<u16> = settings.listeners.iter().map(|listener| listener.address.port()).collect();
-        assert_eq!(ports, [143, 993]);
+        assert_eq!(ports, [143, 143, 993, 993]);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use std::process::Command;
 /// # Panics
 /// Without a C compiler, which the build needs anyway.
 pub(crate) fn library(directory: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/unsynced/unsynced.c");
+    let source = directory.join("unsynced.c");
+    fs::write(&source, include_str!("unsynced.c")).expect("a writable directory");
     let library = directory.join("unsynced.so");
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
     let compiled = Command::new(compiler)

@@ -1,0 +1,117 @@
+//! An instance that outlives its server, so that the server can be killed and started again.
+
+use crate::tools::succeed;
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// An instance with one user, alice@example.org; its files go when it is dropped, its server is killed before.
+pub struct Instance {
+    dir: tempfile::TempDir,
+    server: Option<Child>,
+    pub smtp: u16,
+    pub imap: u16,
+    pub password: String,
+}
+
+impl Instance {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("mesyx");
+        succeed(
+            Command::new(env!("CARGO_BIN_EXE_mesyx")).arg("init").arg(&home).args(["--domain", "example.org"]),
+            b"",
+        );
+        let [smtp, imap] = free_ports();
+        let config = format!(
+            "hostname = \"mail.example.org\"\ndomains = [\"example.org\"]\ntls = [{{ chain = \"tls/chain.pem\", key = \"tls/key.pem\" }}]\n\
+             [admin]\nlisten = \"127.0.0.1:0\"\n\
+             [bridge.smtp]\nlisteners = [{{ name = \"mx\", address = \"127.0.0.1:{smtp}\", tls = \"starttls\" }}]\n\
+             [bridge.imap]\nlisteners = [{{ name = \"imap\", address = \"127.0.0.1:{imap}\", tls = \"starttls\", plain_auth_without_tls = true }}]\n"
+        );
+        fs::write(home.join("mesyx.toml"), config).unwrap();
+        let mut instance = Self { dir, server: None, smtp, imap, password: String::new() };
+        let added = instance.mesyx(&["user", "add", "alice", "--no-password", "--app-password", "test", "--json"]);
+        let added: serde_json::Value = serde_json::from_slice(&added).unwrap();
+        added["app_password"].as_str().expect("an app password").clone_into(&mut instance.password);
+        instance
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.dir.path().join("mesyx")
+    }
+
+    /// Runs a command of the program on this instance; its output.
+    pub fn mesyx(&self, arguments: &[&str]) -> Vec<u8> {
+        let config = self.home().join("mesyx.toml");
+        succeed(Command::new(env!("CARGO_BIN_EXE_mesyx")).arg("--config").arg(config).args(arguments), b"")
+    }
+
+    /// Starts the server and waits until it listens.
+    pub fn start(&mut self) {
+        self.start_with(|_| ());
+    }
+
+    pub fn start_with(&mut self, prepare: impl FnOnce(&mut Command)) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mesyx"));
+        command.arg("--config").arg(self.home().join("mesyx.toml")).arg("run");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        prepare(&mut command);
+        self.server = Some(command.spawn().unwrap());
+        for port in [self.smtp, self.imap] {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while TcpStream::connect(("127.0.0.1", port)).is_err() {
+                assert!(Instant::now() < deadline, "the server never listened on {port}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    }
+
+    /// SIGKILL, with no time for anything.
+    pub fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.kill().unwrap();
+            server.wait().unwrap();
+        }
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.home().join("data")
+    }
+
+    /// The subjects of all messages in INBOX.
+    pub fn subjects(&self) -> Vec<String> {
+        let script = "
+import imaplib, sys
+port, password = sys.argv[1:]
+imap = imaplib.IMAP4('127.0.0.1', int(port))
+imap.login('alice', password)
+count = int(imap.select('INBOX', readonly=True)[1][0])
+if count:
+    kind, data = imap.fetch('1:*', '(BODY.PEEK[])')
+    assert kind == 'OK', data
+    bodies = [item[1] for item in data if isinstance(item, tuple)]
+    assert len(bodies) == count, (len(bodies), count)
+    for body in bodies:
+        lines = body.split(b'\\r\\n')
+        assert lines[-2] == b'the end', body
+        print([line for line in lines if line.startswith(b'Subject: ')][0][9:].decode())
+";
+        let output = crate::tools::python(script, &[&self.imap.to_string(), &self.password]);
+        output.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Ports that were free a moment ago.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    std::array::from_fn(|at| listeners[at].local_addr().unwrap().port())
+}

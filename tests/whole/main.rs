@@ -1,0 +1,26 @@
+//! Whole-program tests: the program as it is built, driven by clients that were not written here.
+//!
+//! They need the Debian packages that `tests/run` installs, and fail where one is missing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends by panicking; clippy does not exempt helpers of integration tests"
+)]
+
+mod demo;
+mod imap;
+mod instance;
+mod smtp;
+mod tools;
+
+mod at_rest;
+mod bombs;
+mod byte_exact;
+mod kill;
+mod mail_clients;
+mod memory;
+mod relay;
+mod smuggling;
+mod starttls;
+mod submission;

@@ -3,7 +3,7 @@
 //! An address is remembered, and logged, as a keyed hash that is another one each day ([`crate::Core::log_tag`]): whoever gets
 //! the log learns no correspondent, and can't follow one from day to day. Who knows an address can look for it:
 //! [`crate::Core::trace`] makes the hash of each day asked for and looks for these in a ring of the last
-//! [`Trace::DELIVERIES`] deliveries and [`Trace::REFUSALS`] refusals, kept apart so that probing can't wash deliveries away.
+//! 10,000 deliveries and 5,000 refusals, kept apart so that probing can't wash deliveries away.
 //! The ring is in memory and begins anew with the program; older days are found by looking for the hashes in the log.
 
 use crate::instance::InstanceKey;

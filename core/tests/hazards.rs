@@ -19,7 +19,7 @@ fn files_with(directory: &Path, texts: &[&str]) -> Vec<String> {
         for shift in 0..3 {
             let padded = [&b"\0\0"[..shift], text.as_bytes()].concat();
             let encoded = base64::engine::general_purpose::STANDARD_NO_PAD.encode(&padded);
-            let inner = encoded[shift.div_ceil(1) + usize::from(shift > 0)..encoded.len() - 2].as_bytes().to_vec();
+            let inner = encoded.as_bytes()[shift + usize::from(shift > 0)..encoded.len() - 2].to_vec();
             wanted.push((format!("{text} in base64"), inner));
         }
         let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();

@@ -1,5 +1,5 @@
 //! What the store holds opens with OpenPGP programs that nobody here wrote: GnuPG 2.2 and Sequoia's `sq`.
-#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking; clippy does not exempt its helpers")]
 
 use mesyx_core::id::KeysetId;
 use mesyx_core::keys::{Keyset, Levels, Profile, Span, generate_keyset};

@@ -21,7 +21,7 @@ const CANARIES: [&str; 8] = [
 ];
 
 fn message(number: usize) -> Vec<u8> {
-    let filler = "canarybody and more of it\r\n".repeat(if number % 10 == 0 { 20_000 } else { 20 });
+    let filler = "canarybody and more of it\r\n".repeat(if number.is_multiple_of(10) { 20_000 } else { 20 });
     format!(
         "From: canaryname <canarysender@example.net>\r\nTo: x <canarysubaddress@example.net>\r\nSubject: canarysubject {number}\r\n\
          MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n{filler}\r\n--b\r\n\

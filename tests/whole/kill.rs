@@ -37,7 +37,7 @@ fn send_until_broken(
     while !stop.load(Ordering::Relaxed) {
         let number = next.fetch_add(1, Ordering::Relaxed);
         // Every fifth is large enough for a file of its own.
-        let filler = "filler filler filler filler filler\r\n".repeat(if number % 5 == 0 { 8_000 } else { 20 });
+        let filler = "filler filler filler filler filler\r\n".repeat(if number.is_multiple_of(5) { 8_000 } else { 20 });
         talk(b"MAIL FROM:<a@example.net>\r\n")?;
         talk(b"RCPT TO:<alice@example.org>\r\n")?;
         talk(b"DATA\r\n")?;

@@ -1,6 +1,7 @@
 //! What was answered with 250 is there afterwards, once, whenever the server was killed.
 
 use crate::instance::Instance;
+use crate::smtp::Smtp;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -120,6 +121,40 @@ fn nothing_that_was_answered_is_lost_when_the_power_is_cut() {
     assert!(undone > 0, "every cut came when all was synced: nothing was tested");
     instance.start();
     check(&instance, &answered);
+}
+
+/// While every write below the data directory fails with ENOSPC, messages are put off with 452; where only syncs fail,
+/// SQLite does not tell that the disk is full, and the answer is 451. Then all goes on.
+#[test]
+fn a_full_disk_puts_messages_off() {
+    let mut instance = Instance::new();
+    let place = tempfile::tempdir().unwrap();
+    let library = unsynced::library(place.path());
+    let full = place.path().join("full");
+    let data = instance.data();
+    instance.start_with(|command| {
+        command.env("LD_PRELOAD", &library).env("UNSYNCED_DIR", &data);
+        command.env("UNSYNCED_JOURNAL", place.path().join("journal")).env("UNSYNCED_FAIL_FILE", &full);
+    });
+    let mut smtp = Smtp::connect(instance.smtp);
+    let large = "filler filler filler filler filler\r\n".repeat(8_000);
+    let mut send = |subject: &str, body: &str| {
+        let message = format!("Subject: {subject}\r\n\r\n{body}the end\r\n");
+        smtp.message("a@example.net", "alice@example.org", message.as_bytes())
+    };
+    assert_eq!(send("before", "").code, 250);
+    // ENOSPC is 28 (errno(3)).
+    for (kind, codes) in [("write", &[(452, "4.3.1")][..]), ("sync", &[(452, "4.3.1"), (451, "4.3.0")])] {
+        std::fs::write(&full, format!("{kind}:1:1000000:28")).unwrap();
+        for body in ["", &large] {
+            let reply = send("while full", body);
+            assert!(codes.contains(&(reply.code, &reply.text[..5])), "{kind}: {reply:?}");
+        }
+        std::fs::remove_file(&full).unwrap();
+        let reply = send(&format!("after {kind}"), &large);
+        assert_eq!(reply.code, 250, "{kind}: {reply:?}");
+    }
+    assert_eq!(instance.subjects(), ["before", "after write", "after sync"]);
 }
 
 #[test]

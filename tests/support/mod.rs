@@ -75,13 +75,17 @@ impl Demo {
 
     /// The same, with more arguments.
     pub fn start_with(arguments: &[&str]) -> Self {
-        let mut child = mesyx(&["demo", "--json"])
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the demo starts");
+        Self::start_prepared(|command| {
+            command.args(arguments);
+        })
+    }
+
+    /// The same, after `prepare` had its way with the command.
+    pub fn start_prepared(prepare: impl FnOnce(&mut Command)) -> Self {
+        let mut command = mesyx(&["demo", "--json"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        prepare(&mut command);
+        let mut child = command.spawn().expect("the demo starts");
         let stdin = child.stdin.take();
         let mut text = String::new();
         let read = BufReader::new(child.stdout.take().unwrap()).read_line(&mut text);
@@ -128,6 +132,11 @@ impl Demo {
     /// The PEM file of the authority that signed the certificate.
     pub fn tls_ca(&self) -> PathBuf {
         PathBuf::from(self.line["tls_ca"].as_str().expect("tls_ca"))
+    }
+
+    /// Something else that it announced, as text.
+    pub fn text(&self, key: &str) -> &str {
+        self.line[key].as_str().unwrap_or_else(|| panic!("no {key} in {}", self.line))
     }
 
     /// The server's process id.

@@ -1,8 +1,8 @@
 //! No file holds a clear byte of a message, while the program runs and after it was killed.
 
-use crate::demo::Demo;
 use crate::imap;
 use crate::smtp::Smtp;
+use crate::support::Demo;
 use crate::tools::python;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ fn no_canary_in_any_file_also_after_a_kill() {
     let place = tempfile::tempdir().unwrap();
     let log = place.path().join("log");
     let logged = fs::File::create(&log).unwrap();
-    let demo = Demo::start_with(|command| {
+    let demo = Demo::start_prepared(|command| {
         command.env("TMPDIR", place.path()).env("RUST_LOG", "debug").env("MESYX_LOG", "debug").stderr(logged);
     });
     let (alice, domain) = (demo.user("alice"), demo.text("domain").to_owned());

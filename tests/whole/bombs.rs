@@ -1,8 +1,8 @@
 //! Messages made to cost: nesting, parts, headers. Each is taken or refused, shown, and costs little.
 
-use crate::demo::Demo;
 use crate::imap;
 use crate::smtp::Smtp;
+use crate::support::Demo;
 use crate::tools::python;
 use std::fmt::Write;
 

@@ -1,8 +1,8 @@
 //! What goes in comes out, to the byte.
 
-use crate::demo::Demo;
 use crate::imap;
 use crate::smtp::Smtp;
+use crate::support::Demo;
 use crate::tools::{python, succeed};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Reading mailboxes by Python's imaplib.
 
-use crate::demo::{Demo, User};
+use crate::support::{Demo, DemoUser as User};
 use crate::tools::{python, succeed};
 use std::process::Command;
 

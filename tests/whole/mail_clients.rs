@@ -1,7 +1,7 @@
 //! The usual clients: swaks and msmtp send; imaplib, curl, mbsync and neomutt read.
 
-use crate::demo::{Demo, User};
 use crate::imap;
+use crate::support::{Demo, DemoUser as User};
 use crate::tools::{python, succeed};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -27,7 +27,7 @@ fn swaks_to_the_mx_with_and_without_starttls() {
     let tls = imap::message_with(&demo, &alice, "INBOX", "Subject: under tls");
     assert!(imap::contains(&tls, b" with ESMTPS"), "{}", String::from_utf8_lossy(&tls));
     assert!(imap::contains(&tls, b"TLSv1.3"));
-    assert!(demo.stop());
+    assert!(demo.close());
 }
 
 #[test]

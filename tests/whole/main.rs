@@ -8,7 +8,9 @@
     reason = "a test ends by panicking; clippy does not exempt helpers of integration tests"
 )]
 
-mod demo;
+#[path = "../support/mod.rs"]
+mod support;
+
 mod imap;
 mod instance;
 mod smtp;

@@ -1,7 +1,7 @@
 //! Memory that a stranger can make us hold.
 
-use crate::demo::Demo;
 use crate::smtp::Smtp;
+use crate::support::Demo;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,8 +1,8 @@
 //! An unauthenticated sender reaches our own recipients and nobody else.
 
-use crate::demo::Demo;
 use crate::imap;
 use crate::smtp::Smtp;
+use crate::support::Demo;
 
 #[test]
 fn strangers_reach_nobody_else() {

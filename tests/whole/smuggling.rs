@@ -1,8 +1,8 @@
 //! Only CRLF.CRLF ends a message (CVE-2023-51764 and its kin).
 
-use crate::demo::Demo;
 use crate::imap;
 use crate::smtp::Smtp;
+use crate::support::Demo;
 
 #[test]
 fn no_other_sequence_ends_a_message() {

@@ -1,7 +1,7 @@
 //! Bytes that arrived before the handshake are never acted on after it (CVE-2011-0411, CVE-2021-33515),
 //! and nobody logs in in the clear.
 
-use crate::demo::Demo;
+use crate::support::Demo;
 use crate::tools::python;
 
 /// Sends STARTTLS with a command glued behind it, does the handshake, and prints what comes unasked afterwards.

@@ -1,8 +1,8 @@
 //! A login speaks for itself and for nobody else.
 
-use crate::demo::{Demo, User};
 use crate::imap;
 use crate::smtp::{Reply, Smtp};
+use crate::support::{Demo, DemoUser as User};
 
 fn login(demo: &Demo, user: &User) -> Smtp {
     let mut smtp = Smtp::connect(demo.port("submission"));

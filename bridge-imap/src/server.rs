@@ -117,7 +117,13 @@ async fn serve(mut stream: TcpStream, address: SocketAddr, listener: Listener, s
             );
             return;
         };
-        if let Err(error) = wire.start_tls(config).await {
+        let mut stopping = shared.stopping.clone();
+        let done = tokio::select! {
+            done = wire.start_tls(config) => done,
+            // Nothing was begun that would have to be finished.
+            () = stopped(&mut stopping) => return,
+        };
+        if let Err(error) = done {
             tracing::debug!(listener = listener.name, %error, "a TLS handshake failed");
             return;
         }

@@ -1,9 +1,11 @@
 //! CAPABILITY, STARTTLS, LOGIN, AUTHENTICATE and ENABLE.
 
 use crate::connection::{Connection, Fault, Handled, LoggedIn, Reply};
+use crate::server::stopped;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mesyx_sdk::{ClientInfo, Credentials, ErrorKind, Secret};
+use std::io;
 use zeroize::Zeroizing;
 
 /// What is offered at all times.
@@ -49,7 +51,11 @@ impl Connection {
         }
         self.wire.out().put(format_args!("{tag} OK begin TLS now\r\n"));
         self.wire.flush().await?;
-        self.wire.start_tls(config).await?;
+        let mut stopping = self.shared.stopping.clone();
+        tokio::select! {
+            done = self.wire.start_tls(config) => done?,
+            () = stopped(&mut stopping) => return Err(io::Error::other("stopped during a TLS handshake").into()),
+        }
         self.peer.tls = true;
         self.peer.may_start_tls = false;
         self.peer.plain_auth = true;

@@ -173,59 +173,66 @@ impl Framer {
         if !self.logged_in && self.received > MAX_INPUT_BEFORE_LOGIN {
             return Step::Overrun;
         }
-        match self.state {
-            State::Line => self.step_line(),
-            State::Literal(end) if self.buffer.len() < end => Step::Incomplete,
-            State::Literal(end) => {
-                self.line = end;
-                self.scanned = end;
-                self.state = State::Line;
-                self.step_line()
+        // A loop and no recursion: a command may hold tens of thousands of empty literals.
+        loop {
+            match self.state {
+                State::Line => {
+                    if let Some(step) = self.step_line() {
+                        return step;
+                    }
+                }
+                State::Literal(end) if self.buffer.len() < end => return Step::Incomplete,
+                State::Literal(end) => {
+                    self.line = end;
+                    self.scanned = end;
+                    self.state = State::Line;
+                }
+                State::Announced { size, .. } => return Step::Message { size },
+                State::Discard { .. } => return self.step_discard(),
             }
-            State::Announced { size, .. } => Step::Message { size },
-            State::Discard { .. } => self.step_discard(),
         }
     }
 
-    fn step_line(&mut self) -> Step {
+    /// `None`: the line announced a literal that the client sends unasked.
+    fn step_line(&mut self) -> Option<Step> {
         let Some(at) = self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n') else {
             self.scanned = self.buffer.len();
             if self.buffer.len() - self.messages > self.max_command() {
-                return self.discard(self.line, 0, Refusal::LineTooLong);
+                return Some(self.discard(self.line, 0, Refusal::LineTooLong));
             }
-            return Step::Incomplete;
+            return Some(Step::Incomplete);
         };
         let line_end = self.scanned + at + 1;
         if line_end - self.messages > self.max_command() {
-            return self.discard(self.line, 0, Refusal::LineTooLong);
+            return Some(self.discard(self.line, 0, Refusal::LineTooLong));
         }
         if !self.buffer[self.line..line_end].ends_with(b"\r\n") {
-            return self.refuse_now(line_end, Refusal::BareLineFeed);
+            return Some(self.refuse_now(line_end, Refusal::BareLineFeed));
         }
         let Some(literal) = announced(&self.buffer[self.line..line_end]) else {
-            return Step::Frame(self.give_out(line_end));
+            return Some(Step::Frame(self.give_out(line_end)));
         };
         if self.logged_in && self.is_append() {
             if literal.size > self.append_limit {
-                return self.turn_down(literal, line_end, Refusal::TooBig);
+                return Some(self.turn_down(literal, line_end, Refusal::TooBig));
             }
             self.state = State::Announced { size: literal.size, sync: literal.sync, line_end };
-            return Step::Message { size: literal.size };
+            return Some(Step::Message { size: literal.size });
         }
         let used = (line_end - self.messages) as u64;
         if literal.size > MAX_LITERAL || used + literal.size > self.max_command() as u64 {
-            return self.turn_down(literal, line_end, Refusal::TooBig);
+            return Some(self.turn_down(literal, line_end, Refusal::TooBig));
         }
         self.await_literal(literal, line_end)
     }
 
-    /// Takes the announced message: memory for it is there.
+    /// Takes the announced message: memory for it is there. What comes next may be another announcement.
     pub(crate) fn admit(&mut self) -> Step {
         let State::Announced { size, sync, line_end } = self.state else {
             return Step::Incomplete;
         };
         self.messages += usize::try_from(size).unwrap_or(usize::MAX);
-        self.await_literal(Literal { size, sync }, line_end)
+        self.await_literal(Literal { size, sync }, line_end).unwrap_or_else(|| self.step())
     }
 
     /// Turns the announced message down.
@@ -236,12 +243,12 @@ impl Framer {
         self.turn_down(Literal { size, sync }, line_end, why)
     }
 
-    fn await_literal(&mut self, literal: Literal, line_end: usize) -> Step {
+    fn await_literal(&mut self, literal: Literal, line_end: usize) -> Option<Step> {
         let end = line_end + usize::try_from(literal.size).unwrap_or(usize::MAX - line_end);
         self.state = State::Literal(end);
         // A little more than the literal, for the line that follows it.
         self.buffer.reserve_exact((end + 128).saturating_sub(self.buffer.len()));
-        if literal.sync { Step::Continue } else { self.step() }
+        literal.sync.then_some(Step::Continue)
     }
 
     fn turn_down(&mut self, literal: Literal, line_end: usize, why: Refusal) -> Step {

@@ -13,7 +13,7 @@ fn run(pieces: &[&[u8]], logged_in: bool) -> Vec<String> {
         framer.fed(piece.len());
         loop {
             let mut step = framer.step();
-            if let Step::Message { .. } = step {
+            while let Step::Message { .. } = step {
                 step = framer.admit();
             }
             match step {
@@ -30,6 +30,31 @@ fn run(pieces: &[&[u8]], logged_in: bool) -> Vec<String> {
         }
     }
     seen
+}
+
+#[test]
+fn many_literals_in_one_command_do_not_nest() {
+    let mut input = b"a X ".to_vec();
+    input.extend(b"{0+}\r\n".repeat(40_000));
+    input.extend(b"\r\nb NOOP\r\n");
+    let seen = run(&[&input], true);
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[1], "b NOOP");
+}
+
+/// Fuzzing found it: admitting the first may announce the second, where the client waits for neither.
+#[test]
+fn a_message_right_behind_a_message_is_announced_in_turn() {
+    let input = b"a APPEND x (\\Seen{3+}\r\nabc \"\" {12+}\r\nSubject: x\r\n\r\nb NOOP\r\n";
+    let mut framer = Framer::new(1_000_000);
+    framer.logged_in();
+    framer.space().extend_from_slice(input);
+    framer.fed(input.len());
+    assert_eq!(framer.step(), Step::Message { size: 3 });
+    assert_eq!(framer.admit(), Step::Message { size: 12 });
+    assert!(matches!(framer.admit(), Step::Frame(_)));
+    let pieces: Vec<&[u8]> = input.chunks(1).collect();
+    assert_eq!(run(&pieces, true), run(&[input], true));
 }
 
 #[test]

@@ -25,10 +25,11 @@ pub(crate) fn fuzz(bytes: &[u8], piece: usize, logged_in: bool) -> Vec<String> {
         framer.space().extend_from_slice(piece);
         framer.fed(piece.len());
         loop {
-            let step = match framer.step() {
-                Step::Message { .. } => framer.admit(),
-                step => step,
-            };
+            let mut step = framer.step();
+            // MULTIAPPEND: what follows a message may announce the next.
+            while let Step::Message { .. } = step {
+                step = framer.admit();
+            }
             match step {
                 Step::Incomplete => break,
                 Step::Frame(frame) => seen.push(format!("{:?}", grammar::parse(frame.bytes()))),

@@ -5,10 +5,11 @@ use crate::proto::framing::{Frame, Refusal, Step};
 use crate::proto::write::line_text;
 use crate::proto::{grammar, utf7};
 use crate::server::{Shared, stopped};
+use crate::share::Held;
 use crate::view::{Telling, View};
 use crate::wire::Wire;
 use bytes::Bytes;
-use mesyx_sdk::{Error, ErrorKind, MailboxId, MailboxName, Reservation, Session};
+use mesyx_sdk::{Error, ErrorKind, MailboxId, MailboxName, Session};
 use std::borrow::Cow;
 use std::io;
 use std::net::IpAddr;
@@ -37,7 +38,7 @@ pub(crate) struct Connection {
     pub(crate) login_failures: u32,
     bad_commands: u32,
     /// Memory for the messages of the APPEND that is being read.
-    reservations: Vec<Reservation>,
+    reservations: Vec<Held>,
 }
 
 /// What a login opened, and what the client enabled since.
@@ -221,7 +222,11 @@ impl Connection {
         let Step::Message { size } = step else {
             return step;
         };
-        let reservation = usize::try_from(size).ok().and_then(|size| self.shared.host.budget().reserve(size));
+        let user = self.user.as_deref().map(|user| &user.session.user().id);
+        let reservation = match (user, usize::try_from(size)) {
+            (Some(user), Ok(size)) => self.shared.shares.reserve(user, size),
+            _ => None,
+        };
         match reservation {
             Some(reservation) => {
                 self.reservations.push(reservation);

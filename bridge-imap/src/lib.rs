@@ -20,6 +20,7 @@ mod commands;
 mod connection;
 mod proto;
 mod server;
+mod share;
 mod view;
 mod wire;
 

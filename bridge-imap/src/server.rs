@@ -2,6 +2,7 @@
 
 use crate::config::{Limits, Listener, Settings, Tls};
 use crate::connection::{Connection, Peer};
+use crate::share::Shares;
 use crate::wire::Wire;
 use mesyx_sdk::{Fatal, Health, Host, ListenSpec, ServerTls};
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ const GRACE: Duration = Duration::from_secs(8);
 pub(crate) struct Shared {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) limits: Limits,
+    pub(crate) shares: Shares,
     pub(crate) tls: Option<ServerTls>,
     /// Becomes true when the bridge must stop.
     pub(crate) stopping: watch::Receiver<bool>,
@@ -33,7 +35,8 @@ pub(crate) async fn run(settings: &Settings, host: Arc<dyn Host>) -> Result<(), 
     let tls = server_tls(settings, &*host)?;
     let places = Places::new(&settings.limits);
     let limits = settings.limits.clone();
-    let shared = Arc::new(Shared { host: Arc::clone(&host), limits, tls, stopping, places });
+    let shares = Shares::new(host.budget().clone());
+    let shared = Arc::new(Shared { host: Arc::clone(&host), limits, shares, tls, stopping, places });
     let mut accepting = JoinSet::new();
     for listener in &settings.listeners {
         let socket = listen(listener, &*host).await?;

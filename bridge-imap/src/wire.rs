@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
@@ -17,6 +17,8 @@ use tokio_rustls::server::TlsStream;
 const GATHER: usize = 64 * 1024;
 /// A piece of a message at least this large goes to the socket without being gathered.
 const LARGE: usize = 32 * 1024;
+/// A client must take this many bytes a second, averaged over the write timeout, while output waits for it.
+const LEAST_RATE: u64 = 4 * 1024;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
@@ -33,13 +35,19 @@ pub(crate) struct Wire {
     out: Out,
     /// How much of `out` is sent already.
     sent: usize,
-    write_timeout: Duration,
+    pace: Pace,
 }
 
 impl Wire {
     pub(crate) const fn new(stream: TcpStream, append_limit: u64, write_timeout: Duration) -> Self {
         let out = Out(Vec::new());
-        Self { stream: Stream::Plain(stream), framer: Framer::new(append_limit), out, sent: 0, write_timeout }
+        Self {
+            stream: Stream::Plain(stream),
+            framer: Framer::new(append_limit),
+            out,
+            sent: 0,
+            pace: Pace::new(write_timeout),
+        }
     }
 
     /// What is to be sent; [`Wire::flush`] or [`Wire::gathered`] sends it.
@@ -94,7 +102,7 @@ impl Wire {
     pub(crate) async fn flush(&mut self) -> Result<(), Error> {
         while self.sent < self.out.0.len() {
             let end = self.out.0.len().min(self.sent + GATHER);
-            self.sent += write(&mut self.stream, &self.out.0[self.sent..end], self.write_timeout).await?;
+            self.sent += write(&mut self.stream, &self.out.0[self.sent..end], &mut self.pace).await?;
         }
         if self.sent == 0 {
             return Ok(());
@@ -104,7 +112,7 @@ impl Wire {
         }
         self.out.0.clear();
         self.sent = 0;
-        flush(&mut self.stream, self.write_timeout).await
+        flush(&mut self.stream, self.pace.within).await
     }
 
     /// Gives the gathering buffer back.
@@ -133,7 +141,7 @@ impl Wire {
     async fn send(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
             let piece = &bytes[..bytes.len().min(GATHER)];
-            let written = write(&mut self.stream, piece, self.write_timeout).await?;
+            let written = write(&mut self.stream, piece, &mut self.pace).await?;
             bytes = &bytes[written..];
         }
         Ok(())
@@ -153,8 +161,34 @@ impl Wire {
     }
 }
 
-/// Sends a piece, or part of it, within the time that is given for 64 KiB.
-async fn write(stream: &mut Stream, piece: &[u8], within: Duration) -> Result<usize, Error> {
+/// How fast the client takes what is sent: time counts only while output waits for it.
+struct Pace {
+    /// How long one write may wait, and over how much waiting the rate is averaged.
+    within: Duration,
+    waited: Duration,
+    taken: u64,
+}
+
+impl Pace {
+    const fn new(within: Duration) -> Self {
+        Self { within, waited: Duration::ZERO, taken: 0 }
+    }
+
+    /// Takes account of one write. Fails where the client was too slow.
+    fn wrote(&mut self, waited: Duration, taken: usize) -> Result<(), Error> {
+        self.waited += waited;
+        self.taken += taken as u64;
+        if self.waited < self.within {
+            return Ok(());
+        }
+        let slow = self.taken < LEAST_RATE * self.waited.as_secs();
+        (self.waited, self.taken) = (Duration::ZERO, 0);
+        if slow { Err(Error::new(ErrorKind::TimedOut, "the client reads too slowly")) } else { Ok(()) }
+    }
+}
+
+/// Sends a piece, or part of it, within the time that is given for 64 KiB and no slower than the least rate.
+async fn write(stream: &mut Stream, piece: &[u8], pace: &mut Pace) -> Result<usize, Error> {
     let written = async {
         match stream {
             Stream::Plain(stream) => stream.write(piece).await,
@@ -162,10 +196,13 @@ async fn write(stream: &mut Stream, piece: &[u8], within: Duration) -> Result<us
             Stream::Closed => Err(ErrorKind::NotConnected.into()),
         }
     };
-    match timeout(within, written).await?? {
-        0 => Err(ErrorKind::WriteZero.into()),
-        written => Ok(written),
+    let began = Instant::now();
+    let written = timeout(pace.within, written).await??;
+    if written == 0 {
+        return Err(ErrorKind::WriteZero.into());
     }
+    pace.wrote(began.elapsed(), written)?;
+    Ok(written)
 }
 
 /// Sends what TLS holds back.
@@ -173,5 +210,21 @@ async fn flush(stream: &mut Stream, within: Duration) -> Result<(), Error> {
     match stream {
         Stream::Tls(stream) => timeout(within, stream.flush()).await?,
         Stream::Plain(_) | Stream::Closed => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_reads_a_little_now_and_then_is_too_slow() {
+        let mut pace = Pace::new(Duration::from_secs(60));
+        assert!(pace.wrote(Duration::from_secs(59), 64 * 1024).is_ok(), "the time is not yet over");
+        assert!(pace.wrote(Duration::from_secs(1), 64 * 1024).is_err(), "2 KiB a second");
+        let mut pace = Pace::new(Duration::from_secs(60));
+        for _ in 0..100 {
+            assert!(pace.wrote(Duration::from_secs(10), 64 * 1024).is_ok(), "6 KiB a second");
+        }
     }
 }

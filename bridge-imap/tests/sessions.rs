@@ -460,3 +460,32 @@ async fn a_body_that_is_asked_for_by_numbers_and_pieces() {
         assert_eq!(lines, format!("* 1 FETCH ({expected}"), "{section}");
     }
 }
+
+#[tokio::test]
+async fn copying_by_number_what_is_expunged_is_refused() {
+    let server = Server::start().await;
+    server.deliver(&[], MAIL).await;
+    let (mut one, mut other) = (server.select().await, server.select().await);
+    other.ok("STORE 1 +FLAGS.SILENT (\\Deleted)").await;
+    other.ok("EXPUNGE").await;
+    let refused = one.refused("COPY 1 Archive").await;
+    assert!(refused.starts_with("NO [EXPUNGEISSUED]"), "{refused}");
+    one.ok("UID COPY 1 Archive").await;
+}
+
+/// One account could keep all others from their mail, with many connections that announce messages.
+#[tokio::test]
+async fn one_user_cannot_hold_the_whole_byte_budget() {
+    let host = MemoryHost::with_budget("example.org".parse().expect("a domain"), 1 << 20);
+    let server = Server::with(host, json!({})).await;
+    server.host.add_user("bob", "secret").expect("a user");
+    let (mut first, mut second) = (server.login().await, server.login().await);
+    first.send("a APPEND INBOX {200000}\r\n").await;
+    assert_eq!(first.line().await, "+ go on");
+    second.send("b APPEND INBOX {200000}\r\n").await;
+    assert!(second.until("b").await[0].starts_with("NO [LIMIT]"));
+    let mut bob = server.connect().await;
+    bob.ok("LOGIN bob secret").await;
+    bob.send("c APPEND INBOX {200000}\r\n").await;
+    assert_eq!(bob.line().await, "+ go on");
+}

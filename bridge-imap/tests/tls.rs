@@ -63,3 +63,17 @@ async fn half_a_line_behind_starttls_is_no_better() {
     assert!(client.next().await.is_none_or(|line| line.starts_with("* BYE")));
     assert_eq!(client.next().await, None);
 }
+
+/// The stop waited for the handshakes of clients that kept silent, until they were cut off.
+#[tokio::test]
+async fn silent_tls_handshakes_give_way_to_the_stop() {
+    let server = Server::start().await;
+    let _implicit = TcpStream::connect(server.implicit).await.expect("a connection");
+    let mut upgrading = plain(&server).await;
+    upgrading.line().await;
+    upgrading.ok("STARTTLS").await;
+    server.host.stop();
+    // What is cut off ends after 8 seconds, what gives way at once.
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(6), server.running).await;
+    ended.expect("the stop waits").expect("no panic").expect("an orderly end");
+}

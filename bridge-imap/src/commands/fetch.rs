@@ -115,8 +115,8 @@ impl Connection {
         let mailbox = selected.mailbox;
         let sized = |uid: &Uid| Some((*uid, selected.view.row(*uid)?.kib));
         let messages: Vec<(Uid, u32)> = uids.iter().filter_map(sized).collect();
-        let budget = self.shared.host.budget().clone();
-        let mut batches = Batches::start(session, mailbox, messages, plan.needs, budget);
+        let shares = self.shared.shares.clone();
+        let mut batches = Batches::start(session, mailbox, messages, plan.needs, shares);
         let (mut given, mut unreadable) = (0, 0);
         while let Some(batch) = batches.next().await {
             let batch = batch?;

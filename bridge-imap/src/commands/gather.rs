@@ -1,7 +1,8 @@
 //! Gets summaries and bodies for FETCH, one batch ahead of what is being written.
 
 use crate::connection::BUDGET_PATIENCE;
-use mesyx_sdk::{ByteBudget, Content, Error, ErrorKind, MailboxId, Reservation, Session, Summary, Uid};
+use crate::share::{Held, Shares};
+use mesyx_sdk::{Content, Error, ErrorKind, MailboxId, Session, Summary, Uid};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -32,7 +33,9 @@ pub(super) struct Batch {
     pub(super) messages: Vec<Gathered>,
     /// Messages that are there but can't be opened.
     pub(super) unreadable: usize,
-    _reservation: Option<Reservation>,
+    _reservation: Option<Held>,
+    /// Counts the batches that are not yet written.
+    _unwritten: Arc<()>,
 }
 
 /// The batches of one FETCH; gathering ends when it is dropped.
@@ -48,17 +51,18 @@ impl Batches {
         mailbox: MailboxId,
         messages: Vec<(Uid, u32)>,
         needs: Needs,
-        budget: ByteBudget,
+        shares: Shares,
     ) -> Self {
         let (give, batches) = mpsc::channel(1);
         let mut task = JoinSet::new();
         task.spawn(async move {
+            let unwritten = Arc::new(());
             let mut rest = messages.as_slice();
             while !rest.is_empty() {
                 let count = batch_length(rest, needs);
                 let (now, later) = rest.split_at(count);
                 rest = later;
-                let batch = gather(&*session, mailbox, now, needs, &budget).await;
+                let batch = gather(&*session, mailbox, now, needs, &shares, &unwritten).await;
                 let failed = batch.is_err();
                 if give.send(batch).await.is_err() || failed {
                     return;
@@ -90,11 +94,15 @@ async fn gather(
     mailbox: MailboxId,
     messages: &[(Uid, u32)],
     needs: Needs,
-    budget: &ByteBudget,
+    shares: &Shares,
+    unwritten: &Arc<()>,
 ) -> Result<Batch, Error> {
     let uids: Vec<Uid> = messages.iter().map(|(uid, _)| *uid).collect();
     let reservation = match needs.body {
-        true => Some(reserve(budget, messages.iter().map(|(_, kib)| *kib as usize * 1024).sum()).await?),
+        true => {
+            let bytes = messages.iter().map(|(_, kib)| *kib as usize * 1024).sum();
+            Some(reserve(shares, session, bytes, unwritten).await?)
+        }
         false => None,
     };
     let (summaries, bodies) = tokio::join!(
@@ -112,17 +120,22 @@ async fn gather(
             gathered.push(Gathered { uid, summary, body });
         }
     }
-    Ok(Batch { messages: gathered, unreadable, _reservation: reservation })
+    Ok(Batch { messages: gathered, unreadable, _reservation: reservation, _unwritten: Arc::clone(unwritten) })
 }
 
 /// Takes memory for bodies; waits a while with nothing held, since others give theirs back.
-async fn reserve(budget: &ByteBudget, bytes: usize) -> Result<Reservation, Error> {
+async fn reserve(shares: &Shares, session: &dyn Session, bytes: usize, unwritten: &Arc<()>) -> Result<Held, Error> {
     // A message larger than the whole budget is read when nothing else is.
-    let bytes = bytes.min(budget.total());
-    let until = Instant::now() + BUDGET_PATIENCE;
+    let bytes = bytes.min(shares.total());
+    let user = &session.user().id;
+    let mut until = Instant::now() + BUDGET_PATIENCE;
     loop {
-        if let Some(reservation) = budget.reserve(bytes) {
+        if let Some(reservation) = shares.reserve(user, bytes) {
             return Ok(reservation);
+        }
+        // This FETCH's own earlier batches come first: how long they take is up to the client, within the limits of writing.
+        if Arc::strong_count(unwritten) > 1 {
+            until = Instant::now() + BUDGET_PATIENCE;
         }
         if Instant::now() >= until {
             return Err(Error::new(ErrorKind::Full, "there is no memory for the messages now; try again later"));

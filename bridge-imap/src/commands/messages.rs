@@ -107,6 +107,9 @@ impl Connection {
             return Ok(Reply::ok("no message copied"));
         }
         let copied = self.session()?.copy(from, &uids, to).await?;
+        if copied.uids.is_empty() && !transfer.uid {
+            return Ok(all_gone());
+        }
         let reply = Reply::ok("copied");
         Ok(match copy_uid(&copied) {
             Some(code) => reply.code(code),
@@ -122,6 +125,9 @@ impl Connection {
             return Ok(Reply::ok("no message moved"));
         }
         let moved = self.session()?.move_messages(from, &uids, to).await?;
+        if moved.uids.is_empty() && !transfer.uid {
+            return Ok(all_gone());
+        }
         // The client must know the new UIDs before the old ones go (RFC 6851, section 4.3).
         if let Some(code) = copy_uid(&moved) {
             self.wire.out().put(format_args!("* OK [{code}] moved\r\n"));
@@ -153,6 +159,11 @@ impl Connection {
         let modseq = self.selected()?.view.modseq;
         Ok(reply.code(format!("HIGHESTMODSEQ {modseq}")))
     }
+}
+
+/// Sequence numbers named only messages that another client expunged (RFC 5530, section 3); UIDs of such are passed over.
+fn all_gone() -> Reply {
+    Reply::no("The messages exist no longer").code("EXPUNGEISSUED")
 }
 
 /// `COPYUID` with the old and new UIDs side by side (RFC 4315, section 3).

@@ -197,12 +197,17 @@ impl Connection {
     }
 
     /// Reads until a whole command is there (or a raw line); what is refused on the way is answered here.
-    pub(crate) async fn frame(&mut self, raw_line: bool, deadline: Instant) -> Result<Frame, Fault> {
+    pub(crate) async fn frame(&mut self, raw_line: bool, mut deadline: Instant) -> Result<Frame, Fault> {
         let mut stopping = self.shared.stopping.clone();
         loop {
             let step = tokio::select! {
                 step = timeout_at(deadline, self.wire.step(raw_line)) => match step {
                     Ok(step) => step?,
+                    // A large message over a thin line may take longer than a client may be idle.
+                    Err(_) if self.wire.framer().message_progressed() => {
+                        deadline = self.deadline();
+                        continue;
+                    }
                     Err(_) => return Err(Fault::Bye("You were idle for too long".into())),
                 },
                 () = stopped(&mut stopping) => return Err(Fault::Bye("The server is stopping".into())),

@@ -21,6 +21,8 @@ const MAX_LITERAL: u64 = 64 * 1024;
 const MAX_SKIPPED: u64 = 1024 * 1024 * 1024;
 /// Longest tag that is remembered of a refused command.
 const MAX_TAG: usize = 64;
+/// What must have come of a message for its sender not to count as idle.
+const PROGRESS: u64 = 256 * 1024;
 
 /// What the framer wants done next.
 #[derive(Debug, PartialEq, Eq)]
@@ -99,6 +101,8 @@ pub(crate) struct Framer {
     logged_in: bool,
     append_limit: u64,
     received: u64,
+    /// What was received when [`Framer::message_progressed`] last said yes.
+    progressed: u64,
 }
 
 #[derive(Debug)]
@@ -133,6 +137,7 @@ impl Framer {
             logged_in: false,
             append_limit,
             received: 0,
+            progressed: 0,
         }
     }
 
@@ -159,6 +164,16 @@ impl Framer {
     /// So many bytes were read into [`Framer::space`].
     pub(crate) const fn fed(&mut self, bytes: usize) {
         self.received += bytes as u64;
+    }
+
+    /// Whether a message of APPEND is coming in, a fair part of it since this was last asked.
+    pub(crate) const fn message_progressed(&mut self) -> bool {
+        let incoming = matches!(self.state, State::Literal(_)) && self.messages > 0;
+        let progressed = incoming && self.received - self.progressed >= PROGRESS;
+        if progressed {
+            self.progressed = self.received;
+        }
+        progressed
     }
 
     /// Gives memory back while nothing is held.
@@ -231,6 +246,7 @@ impl Framer {
         let State::Announced { size, sync, line_end } = self.state else {
             return Step::Incomplete;
         };
+        self.progressed = self.received;
         self.messages += usize::try_from(size).unwrap_or(usize::MAX);
         self.await_literal(Literal { size, sync }, line_end).unwrap_or_else(|| self.step())
     }

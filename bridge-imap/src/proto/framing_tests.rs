@@ -180,3 +180,23 @@ proptest! {
         }
     }
 }
+
+/// A message that took longer to come than a client may be idle was cut off.
+#[test]
+fn a_message_that_comes_in_is_progress_and_a_trickle_is_none() {
+    let mut framer = Framer::new(1_000_000);
+    framer.logged_in();
+    let feed = |framer: &mut Framer, bytes: &[u8]| {
+        framer.space().extend_from_slice(bytes);
+        framer.fed(bytes.len());
+        framer.step()
+    };
+    assert_eq!(feed(&mut framer, b"a APPEND b {900000+}\r\n"), Step::Message { size: 900_000 });
+    assert_eq!(framer.admit(), Step::Incomplete);
+    assert!(!framer.message_progressed(), "nothing came");
+    feed(&mut framer, &[b'x'; 256 * 1024]);
+    assert!(framer.message_progressed());
+    assert!(!framer.message_progressed(), "nothing came since");
+    feed(&mut framer, b"x");
+    assert!(!framer.message_progressed(), "a byte");
+}

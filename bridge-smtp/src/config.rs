@@ -91,6 +91,9 @@ pub struct LimitsConfig {
     pub timeout_seconds: u32,
     /// Seconds that one message may take to come in. Two hours are enough for 50 MiB over a modem.
     pub message_seconds: u32,
+    /// Bytes per second that a message must come in with, after a first minute; within `message_seconds` in any case.
+    /// It keeps half-sent messages from holding memory for hours. 4096 is slower than any modem that is still in use.
+    pub minimum_rate: u32,
     /// `Received` fields after which a message is taken to go in a circle. RFC 5321, section 6.3, asks for 100 at most; real routes stay under 20.
     pub received: u32,
 }
@@ -133,6 +136,7 @@ impl Default for LimitsConfig {
             connections_per_ip: 50,
             timeout_seconds: 300,
             message_seconds: 7200,
+            minimum_rate: 4096,
             received: 50,
         }
     }
@@ -166,6 +170,8 @@ pub(crate) struct Checked {
     pub(crate) connections_per_ip: usize,
     pub(crate) timeout: Duration,
     pub(crate) message_time: Duration,
+    /// In bytes per second; not 0.
+    pub(crate) minimum_rate: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -219,6 +225,7 @@ pub(crate) fn check(listeners: &[Listener], limits: &LimitsConfig, prefix: &str)
         connections_per_ip: limits.connections_per_ip as usize,
         timeout: Duration::from_secs(limits.timeout_seconds.into()),
         message_time: Duration::from_secs(limits.message_seconds.into()),
+        minimum_rate: limits.minimum_rate,
     })
 }
 
@@ -252,6 +259,7 @@ fn check_limits(limits: &LimitsConfig, errors: &mut ConfigErrors) -> proto::Limi
     within("connections_per_ip", limits.connections_per_ip.into(), 1, 100_000);
     within("timeout_seconds", limits.timeout_seconds.into(), 10, 3600);
     within("message_seconds", limits.message_seconds.into(), 60, 86_400);
+    within("minimum_rate", limits.minimum_rate.into(), 1, 1_000_000);
     within("received", limits.received.into(), 20, 100);
     proto::Limits {
         message_size: usize::try_from(limits.message_bytes).unwrap_or(usize::MAX),

@@ -30,6 +30,8 @@ const LARGE_BUFFER: usize = 16 * 1024;
 const FULL_READS: u8 = 4;
 /// How long a PROXY header may take.
 const PROXY_TIME: Duration = Duration::from_secs(10);
+/// How long a message may take before the minimum rate counts.
+const MESSAGE_GRACE: Duration = Duration::from_secs(60);
 /// How long, and how many bytes, what a peer still sends is listened to after our last word, so that it can read it.
 const LINGER: (Duration, usize) = (Duration::from_secs(1), 1 << 20);
 
@@ -52,8 +54,8 @@ struct Connection {
     told_to_stop: bool,
     /// Until when the peer must have said something whole.
     deadline: Instant,
-    /// Until when the message that is coming in must be whole.
-    message_deadline: Option<Instant>,
+    /// Since when a message is coming in, and how many bytes have come since.
+    message: Option<(Instant, u64)>,
     /// A message that was taken, as long as the peer may not have heard so.
     unheard: Option<(Fingerprint, MessageId)>,
 }
@@ -164,7 +166,7 @@ impl Connection {
             stopping: shared.stopping.clone(),
             told_to_stop: false,
             deadline: Instant::now() + shared.checked.timeout,
-            message_deadline: None,
+            message: None,
             unheard: None,
             shared: Arc::clone(shared),
         }
@@ -230,7 +232,7 @@ impl Connection {
     /// Waits for bytes. `false` when the peer has gone, or the conversation is over.
     async fn read(&mut self) -> io::Result<bool> {
         self.note_receiving();
-        let deadline = self.message_deadline.map_or(self.deadline, |message| message.min(self.deadline));
+        let deadline = self.message_deadline().map_or(self.deadline, |message| message.min(self.deadline));
         let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         let reading = async {
             tokio::select! {
@@ -256,6 +258,9 @@ impl Connection {
             Some(bytes) => {
                 self.unread = 0..bytes;
                 self.unheard = None;
+                if let Some((_, received)) = &mut self.message {
+                    *received += bytes as u64;
+                }
                 // While a command comes in byte by byte, its time runs on.
                 if self.session.is_receiving() || memchr::memchr(b'\n', &self.buffer[..bytes]).is_some() {
                     self.progress();
@@ -265,13 +270,20 @@ impl Connection {
         }
     }
 
+    /// Until when the next bytes of the message that is coming in must be here.
+    fn message_deadline(&self) -> Option<Instant> {
+        let (start, received) = self.message?;
+        let allowed =
+            MESSAGE_GRACE + Duration::from_secs(received / u64::from(self.shared.checked.minimum_rate.max(1)));
+        Some(start + allowed.min(self.shared.checked.message_time))
+    }
+
     /// Fits the buffer and the deadline to what is expected.
     fn note_receiving(&mut self) {
-        let receiving = self.session.is_receiving();
-        if receiving && self.message_deadline.is_none() {
-            self.message_deadline = Some(Instant::now() + self.shared.checked.message_time);
-        } else if !receiving {
-            self.message_deadline = None;
+        if !self.session.has_part_of_message() {
+            self.message = None;
+        } else if self.message.is_none() {
+            self.message = Some((Instant::now(), 0));
         }
         let full = !self.buffer.is_empty() && self.unread.end == self.buffer.len();
         self.full_reads = if full { self.full_reads.saturating_add(1) } else { 0 };
@@ -319,6 +331,8 @@ impl Connection {
     /// Resolves when the message is durable.
     async fn take(&mut self, incoming: Incoming) -> Result<Accepted, Error> {
         let Incoming { envelope, trace, message_id, reservation } = incoming;
+        // The next message has a time of its own, though it may have begun in the same read.
+        self.message = None;
         let fingerprint = message_id.map(|id| self.shared.unanswered.fingerprint(self.ip, &id, &envelope, trace));
         let known = fingerprint.and_then(|fingerprint| self.shared.unanswered.look_up(fingerprint, envelope.received));
         let bytes = envelope.content.len();

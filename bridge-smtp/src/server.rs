@@ -54,6 +54,7 @@ pub(crate) async fn serve(
             hostname: host.hostname().to_owned(),
             limits: checked.session.clone(),
             budget: host.budget().clone(),
+            shares: Arc::default(),
         }),
         checked: checked.clone(),
         tls: server_tls(&*host, checked)?,

@@ -139,7 +139,7 @@ async fn smuggled_commands_are_not_acted_on() {
             )
             .await;
         assert_eq!(code, 554, "{end:?}");
-        assert_eq!(client.say("NOOP").await, 250);
+        assert_eq!(client.rest().await, "", "{end:?}: the connection is closed");
     }
     assert!(running.host.accepted().is_empty());
 }
@@ -362,6 +362,22 @@ async fn silence_and_dribbling_end_the_connection() {
     assert!(reply.starts_with("421 4.4.2"), "{reply}");
     // On the test's own clock: 300 seconds from the greeting, not from the last byte.
     assert!(start.elapsed() < Duration::from_secs(450));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_dribbles_in_ends_the_connection() {
+    let running = Running::smtp(listener());
+    for (begin, code) in [("DATA", "354"), ("BDAT 1", "250")] {
+        let mut client = running.connect("mx").await;
+        client.greet().await;
+        let start = tokio::time::Instant::now();
+        client.send(format!("MAIL FROM:<>\r\nRCPT TO:<alice@example.org>\r\n{begin}\r\nx")).await;
+        let rest = client.rest().await;
+        let lines: Vec<_> = rest.lines().collect();
+        assert!(lines.len() == 4 && lines[2].starts_with(code) && lines[3].starts_with("421 4.4.2"), "{rest}");
+        // On the test's own clock: the silence alone would have been borne for 300 seconds.
+        assert!(start.elapsed() < Duration::from_secs(100), "{begin}");
+    }
 }
 
 #[tokio::test]

@@ -37,7 +37,12 @@ fn no_other_sequence_ends_a_message() {
         smtp.send(&stream);
         let first = smtp.reply();
         assert!((500..600).contains(&first.code), "{:?} was answered with {first:?}", String::from_utf8_lossy(ending));
-        assert_eq!(smtp.command("NOOP").code, 250, "one reply to one message");
+        // One reply to one message: the connection ends, or goes on with the command that was sent.
+        if smtp.try_send(b"NOOP\r\n")
+            && let Some(reply) = smtp.try_reply()
+        {
+            assert_eq!(reply.code, 250, "{:?}: {reply:?}", String::from_utf8_lossy(ending));
+        }
     }
     assert_eq!(imap::count(&demo, &alice, "INBOX"), 0, "neither half of any of them was taken");
 }

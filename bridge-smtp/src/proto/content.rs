@@ -3,8 +3,8 @@
 //! Bytes are kept exactly, or not at all: once something forbids the message, its memory is given back and the rest
 //! is only looked through for the end.
 
+use super::shares::{Held, Purse};
 use memchr::{memchr, memchr2};
-use mesyx_sdk::{ByteBudget, Reservation};
 
 /// Why a message can't be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +30,11 @@ pub(crate) struct Assembly {
     trace: usize,
     /// Most bytes that the peer's message may have.
     limit: usize,
-    budget: ByteBudget,
-    reservation: Option<Reservation>,
+    purse: Purse,
+    reservation: Option<Held>,
     refused: Option<Refusal>,
+    /// A CR or LF outside of CRLF was met, be it before or after the refusal.
+    bare_line_end: bool,
     /// Bytes that came after the refusal.
     discarded: u64,
     at: Place,
@@ -58,20 +60,21 @@ enum Place {
 pub(crate) struct Whole {
     pub(crate) bytes: Vec<u8>,
     pub(crate) trace: usize,
-    pub(crate) reservation: Option<Reservation>,
+    pub(crate) reservation: Option<Held>,
 }
 
 impl Assembly {
     /// Begins a message with our own headers.
-    pub(crate) fn new(trace: Vec<u8>, limit: usize, budget: ByteBudget) -> Self {
+    pub(crate) fn new(trace: Vec<u8>, limit: usize, purse: Purse) -> Self {
         let length = trace.len();
         Self {
             bytes: trace,
             trace: length,
             limit,
-            budget,
+            purse,
             reservation: None,
             refused: None,
+            bare_line_end: false,
             discarded: 0,
             at: Place::Start,
         }
@@ -192,7 +195,13 @@ impl Assembly {
         self.bytes.len() - self.trace
     }
 
+    /// The message may hide a false end, whatever it is refused for.
+    pub(crate) const fn has_bare_line_end(&self) -> bool {
+        self.bare_line_end
+    }
+
     fn refuse(&mut self, refusal: Refusal) {
+        self.bare_line_end |= refusal == Refusal::BareLineEnd;
         if self.refused.is_none() {
             self.refused = Some(refusal);
             self.bytes = Vec::new();
@@ -229,13 +238,7 @@ impl Assembly {
         }
         let most = self.trace + self.limit;
         let capacity = needed.max(self.bytes.capacity().saturating_mul(2)).max(FIRST_CAPACITY).min(most.max(needed));
-        let granted = match &mut self.reservation {
-            Some(reservation) => reservation.grow(capacity),
-            None => {
-                self.reservation = self.budget.reserve(capacity);
-                self.reservation.is_some()
-            }
-        };
+        let granted = self.purse.grow(&mut self.reservation, capacity);
         if granted {
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
@@ -246,6 +249,7 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mesyx_sdk::ByteBudget;
     use proptest::prelude::*;
 
     const LIMIT: usize = 1000;
@@ -255,7 +259,7 @@ mod tests {
     }
 
     fn assembly() -> Assembly {
-        Assembly::new(b"Trace: x\r\n".to_vec(), LIMIT, budget())
+        Assembly::new(b"Trace: x\r\n".to_vec(), LIMIT, Purse::whole(budget()))
     }
 
     type Outcome = (Result<Vec<u8>, Refusal>, Vec<u8>);
@@ -327,7 +331,7 @@ mod tests {
     #[test]
     fn a_refused_message_holds_no_memory() {
         let budget = budget();
-        let mut assembly = Assembly::new(Vec::new(), LIMIT, budget.clone());
+        let mut assembly = Assembly::new(Vec::new(), LIMIT, Purse::whole(budget.clone()));
         assembly.data(&mut &b"something\r\n"[..]);
         assert!(budget.available() < budget.total());
         assembly.data(&mut &b"bare\n"[..]);
@@ -338,7 +342,7 @@ mod tests {
     #[test]
     fn a_spent_budget_refuses_before_memory_is_taken() {
         let budget = ByteBudget::new(16 * 1024);
-        let mut assembly = Assembly::new(Vec::new(), 1 << 20, budget.clone());
+        let mut assembly = Assembly::new(Vec::new(), 1 << 20, Purse::whole(budget.clone()));
         let line = [&[b'x'; 510][..], b"\r\n"].concat();
         for _ in 0..100 {
             assembly.data(&mut &line[..]);

@@ -6,6 +6,26 @@ use std::ops::Range;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
+/// Most lines that the headers may have.
+const MOST_LINES: usize = 10_000;
+/// Most bytes that the headers may have.
+const MOST_BYTES: usize = 1_000_000;
+
+/// Whether the headers of `message` are over what a mailbox takes. Nothing beyond the limits is looked at.
+pub(crate) fn are_too_large(message: &[u8]) -> bool {
+    let mut at = 0;
+    let mut lines = 0;
+    while at < message.len() && !message[at..].starts_with(b"\r\n") {
+        let within = &message[at..message.len().min(MOST_BYTES + 1)];
+        at += memchr(b'\n', within).map_or(within.len(), |offset| offset + 1);
+        lines += 1;
+        if lines > MOST_LINES || at > MOST_BYTES {
+            return true;
+        }
+    }
+    false
+}
+
 /// The headers that matter to the exchange of a message.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Headers {
@@ -147,6 +167,18 @@ mod tests {
         assert_eq!(headers.sent(message), Some(1_795_383_464));
         assert_eq!(headers.importance, Importance::High);
         assert!(headers.bcc.is_empty());
+    }
+
+    #[test]
+    fn limits_hold_to_the_line_and_byte() {
+        let lines = |count| b"A: b\r\n".repeat(count);
+        assert!(!are_too_large(&lines(MOST_LINES)));
+        assert!(are_too_large(&lines(MOST_LINES + 1)));
+        let long = |count| [&vec![b'x'; count - 2][..], b"\r\n\r\n"].concat();
+        assert!(!are_too_large(&long(MOST_BYTES)));
+        assert!(are_too_large(&long(MOST_BYTES + 1)));
+        let body = [&b"A: b\r\n\r\n"[..], &b"x\r\n".repeat(1_000_000)].concat();
+        assert!(!are_too_large(&body), "the body is not counted");
     }
 
     #[test]

@@ -8,11 +8,11 @@ use super::command::{self, Command};
 use super::lines::{Line, LineReader, MAX_AUTH_LINE, command_limit};
 use super::reply::{self, Reply};
 use super::sasl::{self, Exchange, NameAndPassword, Next};
+use super::shares::{Held, Shares};
 use super::trace::helo_name;
 use super::transaction::{Pending, Transaction};
 use mesyx_sdk::{
-    Accepted, Address, ByteBudget, Envelope, Error, ErrorKind, MailAddress, RecipientStatus, Reservation, Secret,
-    Timestamp, UserId,
+    Accepted, Address, ByteBudget, Envelope, Error, ErrorKind, MailAddress, RecipientStatus, Secret, Timestamp, UserId,
 };
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -54,6 +54,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Where the memory of messages comes from.
     pub budget: ByteBudget,
+    /// How much of it strangers hold.
+    pub shares: Arc<Shares>,
 }
 
 /// What protects a connection.
@@ -100,7 +102,7 @@ pub struct Incoming {
     /// Its `Message-ID`, where it has one.
     pub message_id: Option<Vec<u8>>,
     /// Its part of the byte budget; to be kept as long as the bytes.
-    pub reservation: Option<Reservation>,
+    pub reservation: Option<Held>,
 }
 
 /// The answer to a [`Step`].
@@ -290,13 +292,20 @@ impl Session {
 
     /// The peer was silent for too long.
     pub fn timed_out(&mut self) {
-        self.end(Reply::new(421, "4.4.2", "you were silent for too long"));
+        self.end(Reply::new(421, "4.4.2", "you were silent, or slow, for too long"));
     }
 
     /// Whether a message's bytes are coming in.
     #[must_use]
     pub const fn is_receiving(&self) -> bool {
         matches!(self.mode, Mode::Data | Mode::Chunk { .. })
+    }
+
+    /// Whether a message is partly in, which may be between two chunks.
+    #[must_use]
+    pub fn has_part_of_message(&self) -> bool {
+        let assembly = self.transaction.as_ref().and_then(|transaction| transaction.assembly.as_ref());
+        self.is_receiving() || assembly.is_some()
     }
 
     /// Whether somebody has logged in.
@@ -545,8 +554,14 @@ impl Session {
             return None;
         };
         if assembly.data(input) {
+            let suspicious = assembly.has_bare_line_end();
             self.mode = Mode::Command;
-            return self.finish(now);
+            let step = self.finish(now);
+            if suspicious {
+                // What follows may stand behind a false end that another server took for the true one.
+                self.close();
+            }
+            return step;
         }
         if assembly.is_flood() {
             self.end(Reply::new(552, "5.3.4", "the message is far too large; goodbye"));

@@ -47,7 +47,7 @@ pub fn limits() -> Limits {
 #[must_use]
 pub fn settings(role: Role) -> Arc<Settings> {
     let hostname = "mail.example.org".to_owned();
-    Arc::new(Settings { role, hostname, limits: limits(), budget: ByteBudget::new(1 << 20) })
+    Arc::new(Settings { role, hostname, limits: limits(), budget: ByteBudget::new(1 << 20), shares: Arc::default() })
 }
 
 /// Talks in the clear, with login allowed where the role has one, and no STARTTLS; `pieces` are what each read gives.

@@ -6,11 +6,13 @@ use super::headers::{self, Headers};
 use super::path::Path;
 use super::reply::Reply;
 use super::session::{Incoming, Role, Session, Step};
+use super::shares::{Held, Purse};
 use super::trace::{self, Trace};
 use mesyx_sdk::{
     Address, Content, Dsn, Envelope, Error, Kind, MailAddress, MessageId, Origin, Protection, Recipient,
-    RecipientStatus, Reservation, Style, Timestamp,
+    RecipientStatus, Style, Timestamp,
 };
+use std::sync::Arc;
 
 /// What a transaction has gathered.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ pub(super) struct Transaction {
     dsn: Dsn,
     to: Vec<Recipient>,
     /// Memory of the recipients, counted against the byte budget, because strangers fill it.
-    recipients_memory: Option<Reservation>,
+    recipients_memory: Option<Held>,
     recipients_bytes: usize,
     /// The message, once DATA or BDAT has begun.
     pub(super) assembly: Option<Assembly>,
@@ -139,7 +141,7 @@ impl Session {
     }
 
     fn add_recipient(&mut self, recipient: Recipient) -> Reply {
-        let budget = &self.settings.budget;
+        let purse = self.purse();
         let Some(transaction) = &mut self.transaction else { return no_mail() };
         let ok = Reply::new(250, "2.1.5", "recipient ok");
         if transaction.to.iter().any(|known| known.address == recipient.address) {
@@ -150,19 +152,20 @@ impl Session {
             + text
             + recipient.original.as_ref().map_or(0, String::len)
             + RECIPIENT_OVERHEAD;
-        let granted = match &mut transaction.recipients_memory {
-            Some(reservation) => reservation.grow(bytes),
-            none => {
-                *none = budget.reserve(bytes);
-                none.is_some()
-            }
-        };
-        if !granted {
+        if !purse.grow(&mut transaction.recipients_memory, bytes) {
             return budget_spent();
         }
         transaction.recipients_bytes = bytes;
         transaction.to.push(recipient);
         ok
+    }
+
+    fn purse(&self) -> Purse {
+        let budget = self.settings.budget.clone();
+        match self.user {
+            Some(_) => Purse::whole(budget),
+            None => Purse::of_stranger(budget, Arc::clone(&self.settings.shares), self.ip),
+        }
     }
 
     pub(super) fn begin_data(&mut self, now: Timestamp) {
@@ -232,7 +235,7 @@ impl Session {
             now,
         };
         let headers = trace.headers();
-        let assembly = Assembly::new(headers, self.settings.limits.message_size, self.settings.budget.clone());
+        let assembly = Assembly::new(headers, self.settings.limits.message_size, self.purse());
         if let Some(transaction) = &mut self.transaction {
             transaction.assembly = Some(assembly);
         }
@@ -256,6 +259,16 @@ impl Session {
 
     fn incoming(&self, transaction: Transaction, whole: Whole, now: Timestamp) -> Result<Incoming, Reply> {
         let Whole { mut bytes, trace, reservation } = whole;
+        if bytes.get(trace).is_some_and(|first| matches!(first, b' ' | b'\t')) {
+            return Err(Reply::new(
+                554,
+                "5.6.0",
+                "the message begins with white space, which would continue our header",
+            ));
+        }
+        if headers::are_too_large(&bytes[trace..]) {
+            return Err(Reply::new(554, "5.6.0", "the message has more than 10,000 header lines or 1 MB of headers"));
+        }
         let headers = Headers::scan(&bytes, trace);
         if headers.received > self.settings.limits.received {
             return Err(Reply::new(554, "5.4.6", "the message has been through too many hosts; it goes in a circle"));

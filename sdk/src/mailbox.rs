@@ -297,12 +297,12 @@ impl TryFrom<String> for Flag {
     }
 }
 
-/// The flags of one message: sorted, each once, at most [`Flags::MAX`]. Clones share the memory.
+/// The flags of one message: sorted, each once, at most [`Flags::MAX`] keywords among them. Clones share the memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Flags(Option<Arc<[Flag]>>);
 
 impl Flags {
-    /// Most flags on one message.
+    /// Most keywords on one message. System flags don't count: a message must always be markable as seen or deleted.
     pub const MAX: usize = 100;
 
     /// Whether the flag is set.

@@ -321,8 +321,8 @@ impl Message {
 }
 
 fn checked(flags: Flags) -> Result<Flags, Error> {
-    if flags.iter().len() > Flags::MAX {
-        return Err(Error::new(ErrorKind::Invalid, "a message has at most 100 flags"));
+    if flags.iter().filter(|flag| matches!(flag, Flag::Keyword(_))).count() > Flags::MAX {
+        return Err(Error::new(ErrorKind::Invalid, "a message has at most 100 keywords"));
     }
     Ok(flags)
 }

@@ -82,6 +82,11 @@ pub(super) async fn flags(alice: Fixture) {
     let (user, mailbox, uids) = (alice.user, alice.inbox(), vec![1]);
     let too_many = Write::Flags { user, mailbox, uids, change: FlagChange::Add(many), unchanged_since: None };
     assert!(matches!(alice.refused(too_many).await, StoreError::Invalid(_)));
+    // As many keywords as there may be, and it can still be seen and deleted.
+    let most = (0..100).map(|number| keyword(&format!("k{number}"))).collect();
+    store_flags(&alice, &[1], FlagChange::Add(most), None).await;
+    let marked = store_flags(&alice, &[1], FlagChange::Add(vec![Flag::Seen, Flag::Deleted]), None).await;
+    assert_eq!(marked.entries[0].flags.iter().count(), 102);
 }
 
 pub(super) async fn flags_unchanged_since(alice: Fixture) {

@@ -143,9 +143,7 @@ fn put_secret_key(tx: &Tx<'_>, user: i64, key: &StoredSecretKey) -> Result<(), S
 
 fn texts<'a>(flags: impl IntoIterator<Item = &'a Flag>) -> Result<Vec<String>, StoreError> {
     let flags: BTreeSet<&Flag> = flags.into_iter().collect();
-    if flags.len() > Flags::MAX {
-        return Err(StoreError::Invalid("a message has at most 100 flags"));
-    }
+    limit_keywords(flags.iter().copied())?;
     Ok(flags.into_iter().map(|flag| flag.as_str().to_owned()).collect())
 }
 
@@ -275,12 +273,19 @@ fn difference(present: &Flags, change: &FlagChange) -> Result<(Vec<String>, Vec<
             (flags.iter().collect(), present.iter().filter(|flag| !flags.contains(flag)).collect())
         }
     };
+    let kept = present.iter().filter(|flag| !remove.contains(flag));
+    limit_keywords(kept.chain(add.iter().copied().filter(|flag| !present.contains(flag))))?;
     let add = texts(add.into_iter().filter(|flag| !present.contains(flag)))?;
     let remove = texts(remove.into_iter().filter(|flag| present.contains(flag)))?;
-    if present.iter().count() + add.len() - remove.len() > Flags::MAX {
-        return Err(StoreError::Invalid("a message has at most 100 flags"));
-    }
     Ok((add, remove))
+}
+
+/// System flags don't count: a message must always be markable as seen or deleted.
+fn limit_keywords<'a>(flags: impl Iterator<Item = &'a Flag>) -> Result<(), StoreError> {
+    if flags.filter(|flag| matches!(flag, Flag::Keyword(_))).count() > Flags::MAX {
+        return Err(StoreError::Invalid("a message has at most 100 keywords"));
+    }
+    Ok(())
 }
 
 fn copy(

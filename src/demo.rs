@@ -197,22 +197,22 @@ async fn announcement(dir: &Path, running: &Running) -> Result<Announcement, Fai
 /// Says what to try.
 fn print(demo: &Announcement) {
     let ca = demo.tls_ca.display();
-    println!("Mesyx demo in {} (removed at the end). Stop it with Ctrl-C.", demo.dir.display());
-    println!("The plain ports take passwords without TLS here; never do that on a network.\n");
+    say!("Mesyx demo in {} (removed at the end). Stop it with Ctrl-C.", demo.dir.display());
+    say!("The plain ports take passwords without TLS here; never do that on a network.\n");
     for user in &demo.users {
-        println!("  user {:<6} address {:<20} password {}", user.name, user.address, user.password.text());
+        say!("  user {:<6} address {:<20} password {}", user.name, user.address, user.password.text());
     }
     let port = |at: At| format!("{}:{}", at.host, at.port);
-    println!("\n  SMTP        {} (STARTTLS)", port(demo.smtp));
-    println!("  submission  {} (STARTTLS), {} (TLS)", port(demo.submission), port(demo.submissions));
-    println!("  IMAP        {} (STARTTLS), {} (TLS)", port(demo.imap), port(demo.imaps));
-    println!("  admin       http://{}/metrics, /health, /ready", port(demo.admin));
-    println!("  TLS authority: {ca}\n");
+    say!("\n  SMTP        {} (STARTTLS)", port(demo.smtp));
+    say!("  submission  {} (STARTTLS), {} (TLS)", port(demo.submission), port(demo.submissions));
+    say!("  IMAP        {} (STARTTLS), {} (TLS)", port(demo.imap), port(demo.imaps));
+    say!("  admin       http://{}/metrics, /health, /ready", port(demo.admin));
+    say!("  TLS authority: {ca}\n");
     let [alice, bob] = &demo.users[..] else { return };
-    println!("Send alice a mail, as another host would:");
-    println!("  swaks --server {} --from joe@example.net --to {}\n", port(demo.smtp), alice.address);
-    println!("Send alice a mail as bob, with TLS and a password:");
-    println!(
+    say!("Send alice a mail, as another host would:");
+    say!("  swaks --server {} --from joe@example.net --to {}\n", port(demo.smtp), alice.address);
+    say!("Send alice a mail as bob, with TLS and a password:");
+    say!(
         "  swaks --server {} --tls --from {} --to {} --auth-user {} --auth-password {}\n",
         port(demo.submission),
         bob.address,
@@ -220,15 +220,15 @@ fn print(demo: &Announcement) {
         bob.name,
         bob.password.text()
     );
-    println!("Read alice's newest mail:");
-    println!(
+    say!("Read alice's newest mail:");
+    say!(
         "  curl --cacert {ca} --user {}:{} 'imaps://localhost:{}/INBOX;MAILINDEX=*'\n",
         alice.name,
         alice.password.text(),
         demo.imaps.port
     );
-    println!("See how the server does:");
-    println!("  mesyx --config {} status", demo.dir.join(init::FILE).display());
+    say!("See how the server does:");
+    say!("  mesyx --config {} status", demo.dir.join(init::FILE).display());
 }
 
 /// Resolves when standard input is closed. Reads on a thread of its own, which nobody waits for at the end.

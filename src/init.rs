@@ -40,12 +40,12 @@ pub(crate) fn init(init: &Init) -> Result<(), Failure> {
     if let Some(user) = &init.user {
         give(&init.dir, &RunAs { user: user.clone(), group: None })?;
     }
-    println!("Made an instance in {}. Next:", init.dir.display());
-    println!("  - look at {}", init.dir.join(FILE).display());
-    println!("  - replace the self-signed certificate in {}", init.dir.join("tls").display());
-    println!("  - keep a copy of {} in a safe place, apart from backups", init.dir.join("instance.key").display());
-    println!("  - mesyx --config {} user add NAME", init.dir.join(FILE).display());
-    println!("  - mesyx --config {} run", init.dir.join(FILE).display());
+    say!("Made an instance in {}. Next:", init.dir.display());
+    say!("  - look at {}", init.dir.join(FILE).display());
+    say!("  - replace the self-signed certificate in {}", init.dir.join("tls").display());
+    say!("  - keep a copy of {} in a safe place, apart from backups", init.dir.join("instance.key").display());
+    say!("  - mesyx --config {} user add NAME", init.dir.join(FILE).display());
+    say!("  - mesyx --config {} run", init.dir.join(FILE).display());
     Ok(())
 }
 

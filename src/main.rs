@@ -2,6 +2,9 @@
 //! shows how its parts belong together.
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod output;
+
 mod cli;
 mod commands;
 mod config;
@@ -20,7 +23,7 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     // Whatever is written, store and backups too, is nobody else's.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-    match commands::execute(cli) {
+    match commands::execute(cli).and_then(|()| output::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             for line in failure.text.lines() {

@@ -409,3 +409,13 @@ fn the_service_manager_is_told() {
     server.signal("TERM");
     heard("STOPPING=1");
 }
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    for arguments in [&["bridge", "list"][..], &["bridge", "schema", "imap"][..]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_mesyx")).args(arguments).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+    }
+}

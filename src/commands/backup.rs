@@ -13,8 +13,8 @@ pub(super) fn backup(checked: &Checked, to: &Path) -> Result<(), Failure> {
     // The server stands in another directory.
     let to = std::path::absolute(to).map_err(trying(to.display()))?;
     client::ask(checked, Request::Backup { to: to.clone() })?;
-    println!("The store was copied to {}.", to.display());
-    println!("Not in it, and needed to use it: {} and the configuration.", checked.core.instance_key.display());
+    say!("The store was copied to {}.", to.display());
+    say!("Not in it, and needed to use it: {} and the configuration.", checked.core.instance_key.display());
     Ok(())
 }
 
@@ -53,7 +53,7 @@ pub(super) fn restore(checked: &Checked, from: &Path) -> Result<(), Failure> {
     if let Some(parent) = data.parent() {
         sync(parent)?;
     }
-    println!("The store was restored from {}.", from.display());
+    say!("The store was restored from {}.", from.display());
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use mesyx_sdk::Secret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::io::{BufRead, IsTerminal, Read, Write};
+use std::io::{BufRead, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -77,7 +77,7 @@ fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
     }
     let checked = result?;
     let bridges: Vec<_> = checked.bridges.iter().map(|bridge| bridge.manifest.name.as_str()).collect();
-    println!("{}: no errors; bridges: {}", path.display(), bridges.join(", "));
+    say!("{}: no errors; bridges: {}", path.display(), bridges.join(", "));
     Ok(())
 }
 
@@ -88,7 +88,7 @@ fn reload(socket: &Path, as_json: bool) -> Result<(), Failure> {
     }
     let restarted: Vec<String> = parse(value)?;
     let restarted = if restarted.is_empty() { "none".to_owned() } else { restarted.join(", ") };
-    println!("Configuration and certificates were read again. Bridges restarted: {restarted}");
+    say!("Configuration and certificates were read again. Bridges restarted: {restarted}");
     Ok(())
 }
 
@@ -111,8 +111,8 @@ fn bridges(as_json: bool) -> Result<(), Failure> {
     }
     for manifest in registry.manifests() {
         let grants: Vec<_> = manifest.grants.iter().map(ToString::to_string).collect();
-        println!("{} {} (builtin): {}", manifest.name, manifest.version, manifest.summary);
-        println!("    asks for: {}", grants.join(", "));
+        say!("{} {} (builtin): {}", manifest.name, manifest.version, manifest.summary);
+        say!("    asks for: {}", grants.join(", "));
     }
     Ok(())
 }
@@ -125,10 +125,14 @@ fn schema(name: &str) -> Result<(), Failure> {
 
 /// Writes JSON on one line, or on several to a person.
 fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    let text = if out.is_terminal() { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
+    let text = if std::io::stdout().is_terminal() {
+        serde_json::to_string_pretty(value)
+    } else {
+        serde_json::to_string(value)
+    };
     let text = Zeroizing::new(text.map_err(trying("the answer"))?);
-    writeln!(out, "{}", *text).map_err(trying("standard output"))
+    say!("{}", *text);
+    Ok(())
 }
 
 /// The answer to a request as its type.

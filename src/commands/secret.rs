@@ -13,7 +13,7 @@ pub(super) fn execute(checked: &Checked, command: Secret) -> Result<(), Failure>
         Secret::Set { name } => {
             let value = Hidden(value()?);
             client::ask(checked, Request::SecretSet { name: name.clone(), value })?;
-            println!("The secret {name} is stored.");
+            say!("The secret {name} is stored.");
             Ok(())
         }
         Secret::List(output) => {
@@ -22,13 +22,13 @@ pub(super) fn execute(checked: &Checked, command: Secret) -> Result<(), Failure>
                 return print_json(&names);
             }
             for name in parse::<Vec<String>>(names)? {
-                println!("{name}");
+                say!("{name}");
             }
             Ok(())
         }
         Secret::Remove { name } => {
             client::ask(checked, Request::SecretRemove { name: name.clone() })?;
-            println!("The secret {name} is gone.");
+            say!("The secret {name} is gone.");
             Ok(())
         }
     }

@@ -12,12 +12,12 @@ pub(super) fn status(value: &Value, json: bool) -> Result<(), Failure> {
         return print_json(value);
     }
     let status: Status = parse(value.clone())?;
-    println!("mesyx {} on {}, process {}, since {}", status.version, status.hostname, status.pid, status.since);
-    println!("instance {}, runs: {}", status.core.instance, status.modes.join(", "));
+    say!("mesyx {} on {}, process {}, since {}", status.version, status.hostname, status.pid, status.since);
+    say!("instance {}, runs: {}", status.core.instance, status.modes.join(", "));
     let core = &status.core;
-    println!("{} users, {} messages, {} sealed bytes", core.users, core.messages, core.bytes);
-    println!("messages in flight: {} of {} bytes free", core.budget_available, core.budget_total);
-    println!("bridges:");
+    say!("{} users, {} messages, {} sealed bytes", core.users, core.messages, core.bytes);
+    say!("messages in flight: {} of {} bytes free", core.budget_available, core.budget_total);
+    say!("bridges:");
     for bridge in &status.bridges {
         let state = match &bridge.state {
             State::Starting => "starting".to_owned(),
@@ -28,26 +28,26 @@ pub(super) fn status(value: &Value, json: bool) -> Result<(), Failure> {
             State::Stopped => "stopped".to_owned(),
         };
         let listening: Vec<_> = bridge.listening.iter().map(|(name, at)| format!("{name} {at}")).collect();
-        println!("  {} {} ({}): {state}; {}", bridge.name, bridge.version, bridge.run, listening.join(", "));
+        say!("  {} {} ({}): {state}; {}", bridge.name, bridge.version, bridge.run, listening.join(", "));
     }
     for names in &status.certificates {
-        println!("certificate for {}", names.join(", "));
+        say!("certificate for {}", names.join(", "));
     }
     if let Some(admin) = &status.admin {
-        println!("admin listener: http://{admin}");
+        say!("admin listener: http://{admin}");
     }
-    println!("secrets held here:");
+    say!("secrets held here:");
     for secret in &status.secrets {
-        println!("  {secret}");
+        say!("  {secret}");
     }
     for user in &core.unlocked {
-        println!("unlocked: {} since {}", user.user, user.since);
+        say!("unlocked: {} since {}", user.user, user.since);
         for session in &user.sessions {
-            println!("  {} from {} by {} since {}", session.protocol, session.ip, session.credential, session.since);
+            say!("  {} from {} by {} since {}", session.protocol, session.ip, session.credential, session.since);
         }
     }
     for problem in &core.problems {
-        println!("problem: {problem}");
+        say!("problem: {problem}");
     }
     Ok(())
 }
@@ -58,10 +58,10 @@ pub(super) fn trace(value: &Value, json: bool) -> Result<(), Failure> {
     }
     let lines: Vec<TraceLine> = parse(value.clone())?;
     if lines.is_empty() {
-        println!("Nothing is remembered of that address.");
+        say!("Nothing is remembered of that address.");
     }
     for line in lines {
-        println!("{}  {}  {}  {}", line.time, line.side, line.message.as_deref().unwrap_or("-"), line.what);
+        say!("{}  {}  {}  {}", line.time, line.side, line.message.as_deref().unwrap_or("-"), line.what);
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ pub(super) fn execute(checked: &Checked, command: User) -> Result<(), Failure> {
             }
             for account in parse::<Vec<Account>>(value)? {
                 let disabled = if account.disabled { "  (logins refused)" } else { "" };
-                println!("{}  {}{disabled}", account.name, account.addresses.join(", "));
+                say!("{}  {}{disabled}", account.name, account.addresses.join(", "));
             }
             Ok(())
         }
@@ -35,7 +35,7 @@ pub(super) fn execute(checked: &Checked, command: User) -> Result<(), Failure> {
                 confirm(&format!("The user {name} and all messages of {name} will be gone for good."), &name)?;
             }
             client::ask(checked, Request::UserRemove { name: name.clone() })?;
-            println!("The user {name} is gone.");
+            say!("The user {name} is gone.");
             Ok(())
         }
         User::Password { name, old, new, discard_keys, yes, json } => {
@@ -48,7 +48,7 @@ pub(super) fn execute(checked: &Checked, command: User) -> Result<(), Failure> {
             if json.json {
                 return print_json(&json!({ "name": name }));
             }
-            println!("The password of {name} is changed.");
+            say!("The password of {name} is changed.");
             Ok(())
         }
         User::AppPassword { command } => app_password(checked, command),
@@ -64,7 +64,7 @@ fn app_password(checked: &Checked, command: AppPassword) -> Result<(), Failure> 
             if json.json {
                 return print_json(&json!({ "label": label, "password": made }));
             }
-            println!("App password for {label}, shown only now: {}", made.text());
+            say!("App password for {label}, shown only now: {}", made.text());
             Ok(())
         }
         AppPassword::List { name, json } => {
@@ -74,13 +74,13 @@ fn app_password(checked: &Checked, command: AppPassword) -> Result<(), Failure> 
             }
             for listed in parse::<Vec<Listed>>(value)? {
                 let used = listed.last_used.as_deref().unwrap_or("never");
-                println!("{}  {}  last used: {used}", listed.id, listed.label);
+                say!("{}  {}  last used: {used}", listed.id, listed.label);
             }
             Ok(())
         }
         AppPassword::Revoke { name, which } => {
             client::ask(checked, Request::AppPasswordRevoke { name, which: which.clone() })?;
-            println!("The app password {which} is gone.");
+            say!("The app password {which} is gone.");
             Ok(())
         }
     }
@@ -107,11 +107,11 @@ fn added(added: Added, json: bool) -> Result<(), Failure> {
     if json {
         return print_json(&added);
     }
-    println!("User {} with {}", added.account.name, added.account.addresses.join(", "));
-    println!("Recovery key, shown only now: {}", added.recovery_key.text());
-    println!("It opens the user's messages where every password is lost. Keep it on paper.");
+    say!("User {} with {}", added.account.name, added.account.addresses.join(", "));
+    say!("Recovery key, shown only now: {}", added.recovery_key.text());
+    say!("It opens the user's messages where every password is lost. Keep it on paper.");
     if let Some(password) = &added.app_password {
-        println!("App password, shown only now: {}", password.text());
+        say!("App password, shown only now: {}", password.text());
     }
     Ok(())
 }

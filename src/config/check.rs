@@ -64,9 +64,7 @@ pub(crate) fn read(path: &Path, registry: &Registry) -> Result<Checked, Vec<Prob
         let what = format!("the configuration can't be read: {error}");
         vec![Problem { file: path.to_owned(), line: 1, path: String::new(), what, fix }]
     })?;
-    let checked = check(path, &text, registry)?;
-    checked.certificates()?;
-    Ok(checked)
+    examine(path, &text, registry, true)
 }
 
 /// Where the server that `path` configures can be reached, whatever else is wrong with the file.
@@ -78,7 +76,12 @@ pub(crate) fn control_socket(path: &Path) -> PathBuf {
 }
 
 /// Checks the text of the file at `path`, without looking at other files.
+#[cfg(test)]
 pub(crate) fn check(path: &Path, text: &str, registry: &Registry) -> Result<Checked, Vec<Problem>> {
+    examine(path, text, registry, false)
+}
+
+fn examine(path: &Path, text: &str, registry: &Registry, with_files: bool) -> Result<Checked, Vec<Problem>> {
     let mut located = Located::read(path, text);
     if !located.is_clean() {
         return Err(located.into_problems());
@@ -110,6 +113,13 @@ pub(crate) fn check(path: &Path, text: &str, registry: &Registry) -> Result<Chec
     let core = core(&mut located, &file, &base);
     let admin = admin(&mut located, &file.admin.listen);
     let tls = tls_files(&mut located, &file.tls, &base);
+    if with_files {
+        for (index, files) in tls.iter().enumerate() {
+            if let Err(wrong) = tls::load(files) {
+                located.note(&format!("tls[{index}].{}", wrong.key), wrong.what, wrong.fix);
+            }
+        }
+    }
     listeners(&mut located, &bridges, admin);
     if tls.is_empty() && bridges.iter().any(|bridge| bridge.manifest.grants.contains(&Grant::Certificates)) {
         let fix = "add [[tls]] with chain and key; `mesyx init` makes a self-signed certificate";
@@ -207,13 +217,20 @@ fn core(located: &mut Located, file: &File, base: &Path) -> Option<CoreSettings>
 /// What the core finds contradictory, where nothing was found wrong with that key before.
 fn contradictions(located: &mut Located, file: &File, settings: &CoreSettings) {
     for text in settings.check() {
-        let alias = file.aliases.keys().find(|alias| text.contains(&format!("alias {alias}")));
+        let alias = file.aliases.keys().find(|alias| is_about(&text, alias));
         let path = alias.map_or_else(String::new, |alias| join("aliases", alias));
         if alias.is_some() && !located.is_noted(&path) || alias.is_none() && located.is_clean() {
             let (what, fix) = text.split_once([':', ';']).unwrap_or((&text, "mend it"));
             located.note(&path, what.trim(), fix.trim());
         }
     }
+}
+
+/// Whether the core speaks of this alias, which it spells in its own way.
+fn is_about(text: &str, alias: &str) -> bool {
+    let rest = text.strip_prefix("the alias ").and_then(|rest| rest.split([' ', ';']).next());
+    let address = alias.parse::<MailAddress>().map(|address| address.to_string());
+    rest.is_some_and(|rest| address.is_ok_and(|address| rest.trim_end_matches(':') == address))
 }
 
 /// A host name as A-labels.
@@ -381,17 +398,32 @@ fn listeners(located: &mut Located, bridges: &[Prepared], admin: Option<SocketAd
     if let Some(address) = admin {
         taken.insert(address, "admin.listen".into());
     }
-    for bridge in bridges {
+    let wanted = bridges.iter().flat_map(|bridge| {
         let name = &bridge.manifest.name;
-        for spec in bridge.bridge.listeners() {
-            if spec.address.port() == 0 {
-                continue;
-            }
-            let whose = format!("bridge.{name}, listener {}", spec.name);
-            if let Some(other) = taken.insert(spec.address, whose) {
-                let what = format!("listener {} wants {}, which {other} has", spec.name, spec.address);
-                located.note(&join("bridge", name), what, "give each its own address or port");
-            }
+        bridge.bridge.listeners().into_iter().map(move |spec| (name.clone(), spec.name.clone(), spec.address))
+    });
+    let wanted: Vec<_> = wanted.chain(unprepared(&located.value["bridge"], bridges)).collect();
+    for (name, listener, address) in wanted.into_iter().filter(|(_, _, address)| address.port() != 0) {
+        let whose = format!("bridge.{name}, listener {listener}");
+        if let Some(other) = taken.insert(address, whose) {
+            let what = format!("listener {listener} wants {address}, which {other} has");
+            located.note(&join("bridge", &name), what, "give each its own address or port");
         }
     }
+}
+
+/// What bridges want to listen on that can't be prepared, since something else is wrong with them.
+fn unprepared(tables: &Value, bridges: &[Prepared]) -> Vec<(String, String, SocketAddr)> {
+    let mut wanted = Vec::new();
+    for (name, table) in tables.as_object().into_iter().flatten() {
+        if bridges.iter().any(|bridge| bridge.manifest.name == *name) {
+            continue;
+        }
+        for listener in table["listeners"].as_array().into_iter().flatten() {
+            let address = listener["address"].as_str().and_then(|text| text.parse().ok());
+            let label = listener["name"].as_str().unwrap_or_default().to_owned();
+            wanted.extend(address.map(|address| (name.clone(), label, address)));
+        }
+    }
+    wanted
 }

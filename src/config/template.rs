@@ -3,8 +3,10 @@
 use super::File;
 use mesyx_bridges::Registry;
 use mesyx_sdk::config::schema;
+use mesyx_sdk::{Grant, Manifest};
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 /// The order of keys in the file: what everybody must look at first.
 const ORDER: [&str; 22] = [
@@ -49,10 +51,26 @@ pub(crate) fn render(values: &Value, registry: &Registry) -> String {
         let values = &values["bridge"][&manifest.name];
         let values = if values.is_object() { values } else { &empty };
         let _ = write!(text, "\n\n# {}.\n[{path}]\n", manifest.summary.trim_end_matches('.'));
+        let mut head = head.clone();
+        head["properties"]["grants"]["examples"] = json!([grants(manifest)]);
         table(&mut text, &head, &head, "", values);
         table(&mut text, &manifest.config_schema, &manifest.config_schema, &path, values);
     }
     text
+}
+
+/// What a bridge has unless told otherwise: all that it asks for, and the ports of its default listeners.
+fn grants(manifest: &Manifest) -> Vec<String> {
+    let listeners = manifest.config_schema["properties"]["listeners"]["default"].as_array();
+    let addresses = listeners.into_iter().flatten().filter_map(|listener| listener["address"].as_str());
+    let ports = addresses.filter_map(|address| Some(Grant::Listen(address.parse::<SocketAddr>().ok()?.port())));
+    let mut grants = Vec::new();
+    for grant in manifest.grants.iter().cloned().chain(ports).map(|grant| grant.to_string()) {
+        if !grants.contains(&grant) {
+            grants.push(grant);
+        }
+    }
+    grants
 }
 
 /// The keys of one table: plain ones first, since what follows a header belongs to it.

@@ -75,7 +75,7 @@ fn what_the_default_shows_as_comments_is_right_too() {
     let uncommented: String = text
         .lines()
         .map(|line| shown(line).unwrap_or_else(|| line.to_owned()) + "\n")
-        .filter(|line| !line.starts_with("run_as") && !line.starts_with("grants") && !line.starts_with("postmaster"))
+        .filter(|line| !line.starts_with("run_as") && !line.starts_with("postmaster"))
         .collect();
     assert!(uncommented.contains("\nlisteners = [\n"), "{uncommented}");
     if let Err(problems) = read(&uncommented) {
@@ -168,4 +168,50 @@ fn no_error_repeats_a_value_that_could_be_a_secret() {
         let found = problems(text);
         assert!(found.iter().all(|(_, _, text)| !text.contains("12345678") && !text.contains("hunter2")), "{found:?}");
     }
+}
+
+#[test]
+fn a_log_level_is_a_level_or_parts_with_levels() {
+    for level in ["loud", "info,loud", "", "mesyx=loud"] {
+        let found = problems(&format!("{GOOD}[log]\nlevel = \"{level}\"\n"));
+        assert_eq!((found.len(), found[0].1.as_str()), (1, "log.level"), "{level}: {found:?}");
+    }
+    for level in ["error", "warn", "info", "debug", "trace", "info,mesyx_bridge_smtp=debug"] {
+        assert!(read(&format!("{GOOD}[log]\nlevel = \"{level}\"\n")).is_ok(), "{level}");
+    }
+}
+
+#[test]
+fn aliases_in_a_loop_name_their_line() {
+    let found = problems(&format!(
+        "{GOOD}[aliases]\n\"A@Example.org\" = [\"b@example.org\"]\n\"b@example.org\" = [\"a@example.org\"]\n"
+    ));
+    let lines: Vec<_> = found.iter().map(|(line, path, _)| (*line, path.as_str())).collect();
+    assert_eq!(lines, [(9, "aliases.\"A@Example.org\""), (10, "aliases.\"b@example.org\"")], "{found:?}");
+}
+
+#[test]
+fn clashes_and_missing_certificates_come_with_everything_else() {
+    let text = r#"hostname = 5
+domains = ["example.org"]
+[[tls]]
+chain = "/nowhere/chain.pem"
+key = "key.pem"
+[bridge.imap]
+listeners = [{ name = "a", address = "127.0.0.1:1143", tls = "starttls" }]
+colour = "blue"
+[bridge.smtp]
+listeners = [{ name = "a", address = "127.0.0.1:1143" }]
+"#;
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("mesyx.toml");
+    std::fs::write(&file, text).unwrap();
+    let found = super::check::read(&file, &registry()).expect_err("problems");
+    let lines: Vec<_> = found.iter().map(|problem| (problem.line, problem.path.as_str())).collect();
+    assert_eq!(
+        lines,
+        [(1, "hostname"), (4, "tls[0].chain"), (6, "bridge.imap"), (8, "bridge.imap.colour")],
+        "{found:?}"
+    );
+    assert!(found.iter().all(|problem| problem.file == file), "{found:?}");
 }

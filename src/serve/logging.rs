@@ -21,8 +21,16 @@ impl LogLevel {
     }
 }
 
+/// What a level may be.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
 /// Reads a level, or levels of parts.
 pub(crate) fn filter(level: &str) -> Result<EnvFilter, String> {
+    // A word alone would be taken for the name of a part, with everything from it logged and nothing from the others.
+    let known = |part: &&str| part.contains('=') || LEVELS.iter().any(|known| known.eq_ignore_ascii_case(part));
+    if let Some(odd) = level.split(',').map(str::trim).find(|part| !known(part)) {
+        return Err(format!("'{}' is no log level", odd.escape_debug()));
+    }
     EnvFilter::builder().parse(level).map_err(|error| format!("'{}' is no log level: {error}", level.escape_debug()))
 }
 

@@ -82,7 +82,9 @@ pub(crate) fn replay(directory: &Path, journal: &Path) -> usize {
             .collect();
         match (record.kind, &paths[..]) {
             (1, _) => {
-                let Some(path) = inodes.get(&record.inode).filter(|path| path.exists()) else { continue };
+                // A removed file's number may be a directory's by now. Another file's it may be too: what is undone to that one
+                // it never had, but it was then not synced either, so nothing may rely on it.
+                let Some(path) = inodes.get(&record.inode).filter(|path| path.is_file()) else { continue };
                 let file = OpenOptions::new().write(true).open(path).expect("a file");
                 file.write_all_at(record.data, record.offset).expect("old content");
                 file.set_len(record.size).expect("the old size");

@@ -4,7 +4,8 @@ use super::append::try_create;
 use crate::connection::{Connection, Fault, Handled, Reply};
 use crate::proto::command::{Action, Store, Transfer};
 use crate::proto::sequence::{AsSet, SequenceSet};
-use mesyx_sdk::{Copied, FlagChange, Flags, MailboxId, Uid};
+use mesyx_sdk::{Copied, Entry, FlagChange, Flags, MailboxId, Uid};
+use std::collections::HashSet;
 
 impl Connection {
     /// The UIDs that a set names, in order.
@@ -41,7 +42,7 @@ impl Connection {
         let condstore = self.user()?.condstore;
         let view = &mut self.selected()?.view;
         let mut tell = Vec::new();
-        for entry in &stored.entries {
+        for entry in stored.entries.iter().filter(not_in(&stored.modified)) {
             let Some(row) = view.row(entry.uid) else { continue };
             // Another's change that came along is told even to a client that wants silence.
             let surprise = entry.flags != applied(&row.flags, &change);
@@ -166,6 +167,12 @@ fn all_gone() -> Reply {
     Reply::no("The messages exist no longer").code("EXPUNGEISSUED")
 }
 
+/// Those that a conditional STORE did not leave alone: what it left alone is told once, with the changes.
+fn not_in(modified: &[Uid]) -> impl FnMut(&&Entry) -> bool {
+    let modified: HashSet<Uid> = modified.iter().copied().collect();
+    move |entry| !modified.contains(&entry.uid)
+}
+
 /// `COPYUID` with the old and new UIDs side by side (RFC 4315, section 3).
 fn copy_uid(copied: &Copied) -> Option<String> {
     if copied.uids.is_empty() {
@@ -182,5 +189,26 @@ fn applied(flags: &Flags, change: &FlagChange) -> Flags {
         FlagChange::Set(set) => set.iter().cloned().collect(),
         FlagChange::Add(add) => flags.iter().chain(add).cloned().collect(),
         FlagChange::Remove(remove) => flags.iter().filter(|flag| !remove.contains(flag)).cloned().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesyx_sdk::{Append, Content, MemoryHost};
+
+    /// A store gives the entries of messages left alone too; their FETCH was sent twice.
+    #[tokio::test]
+    async fn what_a_conditional_store_left_alone_is_not_told_as_stored() {
+        let host = MemoryHost::new("example.org".parse().expect("a domain"));
+        host.add_user("ann", "secret").expect("a user");
+        let session = host.session("ann").expect("a session");
+        let inbox = session.mailboxes().await.expect("mailboxes")[0].id;
+        let message =
+            || Append { flags: vec![], internal_date: None, content: Content::from(b"A: b\r\n\r\n".to_vec()) };
+        session.append(inbox, vec![message(), message()]).await.expect("appended");
+        let stored = session.store_flags(inbox, &[1, 2], &FlagChange::Add(vec![]), None).await.expect("stored");
+        let told: Vec<Uid> = stored.entries.iter().filter(not_in(&[1])).map(|entry| entry.uid).collect();
+        assert_eq!(told, [2]);
     }
 }

@@ -59,7 +59,7 @@ fn no_canary_in_any_file_also_after_a_kill() {
     let log = place.path().join("log");
     let logged = fs::File::create(&log).unwrap();
     let demo = Demo::start_prepared(|command| {
-        command.env("TMPDIR", place.path()).env("RUST_LOG", "debug").env("MESYX_LOG", "debug").stderr(logged);
+        command.args(["--log", "trace"]).env("TMPDIR", place.path()).stderr(logged);
     });
     let (alice, domain) = (demo.user("alice"), demo.text("domain").to_owned());
     assert!(demo.dir().starts_with(place.path()), "the demo's directory follows TMPDIR");
@@ -89,6 +89,8 @@ imap.expunge()
     let port = demo.port("imap").to_string();
     python(script, &[&port, &alice.name, &alice.password]);
     assert!(files(&demo.dir()) > 3, "there are files to look into");
+    let logged = fs::metadata(&log).unwrap().len();
+    assert!(logged > 10_000, "the log at its most talkative is looked into too; it has {logged} bytes");
     assert_eq!(leaks(place.path()), [], "after reading");
 
     // Killed in the middle of taking messages, half of one on its way.

@@ -23,6 +23,7 @@ pub mod instance;
 mod intake;
 pub mod keys;
 pub mod operation;
+mod pgp;
 mod quota;
 pub mod seal;
 pub mod settings;

@@ -25,7 +25,7 @@ use crate::keys::LoginTags;
 use crate::settings::Caches;
 use lru::Lru;
 use mesyx_sdk::{Content, MailboxId, MessageId, Uid, UserId};
-use opened::OpenUser;
+pub(crate) use opened::OpenUser;
 use ring::hmac;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;

@@ -7,7 +7,7 @@ use super::StoreError;
 use rusqlite::Connection;
 
 /// Each step brings a store from format N (its index) to N + 1. Released steps are never edited.
-const STEPS: &[&str] = &[FORMAT_1];
+const STEPS: &[&str] = &[FORMAT_1, FORMAT_2];
 
 /// The newest format that this program knows.
 pub(super) const FORMAT: u32 = STEPS.len() as u32;
@@ -173,6 +173,13 @@ CREATE TABLE attestations (
 CREATE TABLE dedup (hash BLOB PRIMARY KEY, day INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE named_values (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 ";
+
+/// The outgoing queue, sealed records of users, and what keysets need beside their records.
+const FORMAT_2: &str = concat!(
+    include_str!("format_2/queue.sql"),
+    include_str!("format_2/records.sql"),
+    include_str!("format_2/keysets.sql")
+);
 
 /// Brings the store to [`FORMAT`], each step in a transaction of its own.
 ///

@@ -1,0 +1,1 @@
+-- What keysets need beside their records.

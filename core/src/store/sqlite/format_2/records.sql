@@ -1,0 +1,1 @@
+-- Small records of a user, sealed to the user's identity: contacts, what intake saw, verdicts on signatures.

@@ -1,0 +1,2 @@
+//! Looking at the outside network: names by DNS, small files by HTTPS.
+#![forbid(unsafe_code)]

@@ -47,6 +47,10 @@ id! {
     SessionKeyId
 }
 id! {
+    /// One sealed record of one user. Random, or derived with a key, so that it tells nothing about what is in the record.
+    RecordId
+}
+id! {
     /// One slot of a user's master key: one password.
     SlotId
 }

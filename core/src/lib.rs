@@ -25,6 +25,7 @@ pub mod keys;
 pub mod operation;
 mod pgp;
 mod quota;
+mod records;
 pub mod seal;
 pub mod settings;
 pub mod store;

@@ -1,7 +1,7 @@
 //! Operations: the facts from which every instance folds the same state.
 //!
 //! Merging is commutative and idempotent: whatever order operations come in, and however often, the state is the same.
-//! - a register (a name, a record, the mailbox of a placement, one flag of one placement, one subscription) holds the
+//! - a register (a name, a user's or keyset's or sealed record, the mailbox of a placement, one flag of one placement, one subscription) holds the
 //!   write with the highest [`Stamp`];
 //! - a removal (`Expunge`, `DeleteMailbox`, `RemoveUser`, `RemoveKeyset`) wins over everything, for good;
 //! - who deletes a mailbox expunges what it sees in it by operations of their own; what another instance puts there
@@ -11,7 +11,7 @@
 //! Operations name placements and never UIDs, which are each instance's own; they refer to content by id, so that an
 //! expunge can really erase it. They are encoded as CBOR with numbered fields: fields may be added, never renumbered.
 
-use crate::id::{InstanceId, KeysetId};
+use crate::id::{InstanceId, KeysetId, RecordId};
 use mesyx_sdk::{MailboxId, MessageId, PlacementId, UserId};
 use minicbor::{Decode, Encode};
 
@@ -43,6 +43,17 @@ impl Stamp {
         bytes[4..12].copy_from_slice(&self.counter.to_be_bytes());
         bytes[12..].copy_from_slice(&self.instance.0);
         bytes
+    }
+
+    /// The stamp that [`Stamp::to_bytes`] wrote.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 28]) -> Self {
+        let (mut day, mut counter, mut instance) = ([0; 4], [0; 8], [0; 16]);
+        day.copy_from_slice(&bytes[..4]);
+        counter.copy_from_slice(&bytes[4..12]);
+        instance.copy_from_slice(&bytes[12..]);
+        let day = (u32::from_be_bytes(day) ^ (1 << 31)) as i32;
+        Self { day, counter: u64::from_be_bytes(counter), instance: InstanceId(instance) }
     }
 }
 
@@ -214,6 +225,35 @@ pub enum Operation {
         /// The placement.
         #[cbor(n(0), with = "cbor_id")]
         placement: PlacementId,
+    },
+    /// A sealed record of a user, or a newer version of one.
+    #[n(40)]
+    PutRecord {
+        /// Whose.
+        #[cbor(n(0), with = "cbor_id")]
+        user: UserId,
+        /// Which.
+        #[n(1)]
+        record: RecordId,
+        /// What sort of record, as `store::RecordKind::number` writes it.
+        #[n(2)]
+        kind: u8,
+        /// When, in days since 1970-01-01, UTC.
+        #[n(3)]
+        day: i32,
+        /// The sealed bytes. Empty once a later write to the record took their place.
+        #[cbor(n(4), with = "minicbor::bytes")]
+        sealed: Vec<u8>,
+    },
+    /// A sealed record is gone, unless a later write brings one of that id again.
+    #[n(41)]
+    RemoveRecord {
+        /// Whose.
+        #[cbor(n(0), with = "cbor_id")]
+        user: UserId,
+        /// Which.
+        #[n(1)]
+        record: RecordId,
     },
 }
 

@@ -84,6 +84,26 @@ impl Unlocked {
         self.identity.as_ref()
     }
 
+    /// Opens a session key that is sealed to the identity.
+    ///
+    /// # Errors
+    /// [`OpenError::NoKey`] where it is sealed to another key, [`OpenError::VariableTime`] where the identity's is of a kind that this
+    /// build does not use.
+    pub(crate) fn identity_session_key(&self, packets: &[u8]) -> Result<SessionKey, OpenError> {
+        let identity = self.identity.as_ref().ok_or(OpenError::NoKey)?;
+        let mut why = OpenError::NoKey;
+        for packet in recipients(packets)? {
+            let Some(recipient) = packet.recipient().map(KeyID::from) else { continue };
+            let mut keys = identity.keys().unencrypted_secret().filter(|key| key.key().keyid() == recipient);
+            let Some(pair) = keys.next().and_then(|key| key.key().clone().into_keypair().ok()) else { continue };
+            match decrypt(&packet, &pair) {
+                Ok(key) => return Ok(key),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
+    }
+
     /// Whether the secret key of a keyset is here.
     #[must_use]
     pub fn has(&self, keyset: KeysetId) -> bool {

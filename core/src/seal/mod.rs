@@ -26,6 +26,7 @@ mod error;
 mod open;
 mod packet;
 mod padding;
+mod record;
 mod sealer;
 mod summary;
 
@@ -34,6 +35,7 @@ pub use open::{message, open_body, open_summary};
 pub(crate) use packet::Format;
 pub use packet::SessionKey;
 pub use padding::padded_length;
+pub(crate) use record::{RecordContext, open_record, seal_record};
 pub use sealer::{SealFor, Sealer};
 
 use crate::id::{KeysetId, SessionKeyId};

@@ -11,8 +11,8 @@ mod sqlite;
 
 pub use sqlite::{Options, SqliteStore};
 
-use crate::id::{InstanceId, KeysetId, SessionKeyId, SlotId};
-use crate::operation::{LogEntry, UserRecord};
+use crate::id::{InstanceId, KeysetId, RecordId, SessionKeyId, SlotId};
+use crate::operation::{LogEntry, Stamp, UserRecord};
 use crate::seal::{Sealed, SealedMessage, SealedSessionKey};
 use async_trait::async_trait;
 use mesyx_sdk::{
@@ -74,6 +74,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// A service secret or other named value of this instance, sealed under the instance key by the caller.
     async fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// A user's sealed records of one kind, the oldest write first; none for a user who is not there.
+    async fn records(&self, user: UserId, kind: RecordKind) -> Result<Vec<StoredRecord>, StoreError>;
+
+    /// One sealed record of a user.
+    async fn record(&self, user: UserId, record: RecordId) -> Result<Option<StoredRecord>, StoreError>;
 
     /// Everything that changes from now on. Sent after the commit; a slow receiver is told that it lagged.
     fn events(&self) -> broadcast::Receiver<Event>;
@@ -218,6 +224,15 @@ pub enum Write {
         /// Days since 1970-01-01, UTC.
         day: i32,
     },
+    /// A sealed record of a user, or a newer version of one. → [`Written::Done`]
+    PutRecord(NewRecord),
+    /// Sealed records of a user go; those that are not there are passed over. → [`Written::Done`]
+    RemoveRecords {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        records: Vec<RecordId>,
+    },
     /// A named value of this instance comes, changes, or goes (`None`). Local. → [`Written::Done`]
     PutValue(String, Option<Vec<u8>>),
     /// Operations of another instance, with the content that they place. Known ones are passed over. → [`Written::Done`]
@@ -276,6 +291,68 @@ pub enum Written {
     Expunged(Vec<Uid>),
     /// Messages from this UID on were recent until now.
     RecentFrom(Uid),
+}
+
+/// What sort of sealed record it is: all that stands in clear of one beside its id, size and day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordKind(u8);
+
+impl RecordKind {
+    /// A correspondent, with certificates and policy.
+    pub const CONTACT: Self = Self(1);
+    /// A certificate of a correspondent that an instance came across while it had no session to tell: from an Autocrypt header, from
+    /// an attachment, from a web key directory.
+    pub const SEEN: Self = Self(2);
+    /// What came of checking the signature of a message.
+    pub const VERDICT: Self = Self(3);
+    /// How a user wants mail to be protected.
+    pub const PREFERENCES: Self = Self(4);
+
+    /// As the store and operations write it.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
+    /// The kind of that number, also where this program does not know it.
+    #[must_use]
+    pub const fn of_number(number: u8) -> Self {
+        Self(number)
+    }
+}
+
+/// A record to store.
+#[derive(Debug, Clone)]
+pub struct NewRecord {
+    /// Whose.
+    pub user: UserId,
+    /// Which.
+    pub record: RecordId,
+    /// What sort.
+    pub kind: RecordKind,
+    /// When, in days since 1970-01-01, UTC.
+    pub day: i32,
+    /// The sealed bytes, 1 to 262,144.
+    pub sealed: Vec<u8>,
+    /// Most records of this kind; where a new one would be one more, the oldest go.
+    pub most: Option<u32>,
+    /// Do nothing where there is a record of that id already.
+    pub only_new: bool,
+}
+
+/// A sealed record as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Which.
+    pub record: RecordId,
+    /// What sort.
+    pub kind: RecordKind,
+    /// When, in days since 1970-01-01, UTC.
+    pub day: i32,
+    /// The write that holds.
+    pub stamp: Stamp,
+    /// The sealed bytes.
+    pub sealed: Vec<u8>,
 }
 
 /// A user as stored.
@@ -373,6 +450,8 @@ pub enum Event {
     Directory,
     /// A user's slots or secret keys.
     Secrets(UserId),
+    /// A user's sealed records.
+    Records(UserId),
 }
 
 /// Counts over the whole store.

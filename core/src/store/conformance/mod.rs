@@ -11,6 +11,7 @@ mod fixture;
 mod mailboxes;
 mod merging;
 mod messages;
+mod records;
 
 use super::Store;
 use std::future::Future;
@@ -39,6 +40,7 @@ checks! {
     messages: append_and_read uids_grow flags flags_unchanged_since expunge copy_and_move changes recent other_users_see_nothing
         whole_or_nothing dedup side_by_side;
     content: large_bodies shared_content erased_content session_keys attestations restart backup bodies_stop_early;
+    records: put_list_remove write_once oldest_make_room records_merge log_forgets records_of_removed_users;
     merging: two_instances merged_twice early_operations deleted_mailbox_gives_to_inbox same_name_twice impossible_stamps;
 }
 

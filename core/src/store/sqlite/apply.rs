@@ -2,7 +2,7 @@
 
 use super::flags::{Registers, SEEN, columns};
 use super::tx::{Content, Tx};
-use super::{Event, StoreError, content};
+use super::{Event, StoreError, content, records};
 use crate::id::{InstanceId, KeysetId, mailbox_id_for_role};
 use crate::operation::{LogEntry, Operation, Stamp, UserRecord};
 use mesyx_sdk::{MailboxId, MessageId, PlacementId, Role, Uid, UserId};
@@ -57,11 +57,17 @@ pub(super) fn apply(tx: &mut Tx<'_>, entry: &LogEntry) -> Result<Applied, StoreE
         Operation::RemoveFlags { placement, flags } => write_flags(tx, entry, *placement, flags, false),
         Operation::Move { placement, mailbox } => move_placement(tx, entry, *placement, *mailbox),
         Operation::Expunge { placement } => expunge(tx, *placement),
+        Operation::PutRecord { user, record, kind, day, sealed } => {
+            records::Change { user: *user, record: *record, about: Some((*kind, *day)), sealed }.apply(tx, entry)
+        }
+        Operation::RemoveRecord { user, record } => {
+            records::Change { user: *user, record: *record, about: None, sealed: &[] }.apply(tx, entry)
+        }
     }
 }
 
 /// Keeps an entry until `subject` comes; `message` is content that it will want.
-fn wait(
+pub(super) fn wait(
     tx: &mut Tx<'_>,
     entry: &LogEntry,
     subject: [u8; 16],
@@ -150,6 +156,7 @@ fn remove_user(tx: &mut Tx<'_>, user: UserId) -> Result<Applied, StoreError> {
     for content in contents {
         content::erase(tx, content)?;
     }
+    records::user_goes(tx, id)?;
     tx.sql("DELETE FROM users WHERE id = ?")?.execute([id])?;
     tx.ids.clear();
     tx.effects.event(Event::Directory);

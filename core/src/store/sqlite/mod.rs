@@ -16,6 +16,7 @@ mod content;
 mod flags;
 mod names;
 mod read;
+mod records;
 mod resolve;
 mod schema;
 #[cfg(test)]
@@ -24,9 +25,10 @@ mod tx;
 mod writer;
 
 use super::{
-    Attest, Attestation, Event, Store, StoreError, StoredPart, StoredSecrets, StoredUser, Totals, Write, Written,
+    Attest, Attestation, Event, RecordKind, Store, StoreError, StoredPart, StoredRecord, StoredSecrets, StoredUser,
+    Totals, Write, Written,
 };
-use crate::id::{InstanceId, SessionKeyId};
+use crate::id::{InstanceId, RecordId, SessionKeyId};
 use crate::operation::LogEntry;
 use crate::seal::{Sealed, SealedMessage, SealedSessionKey};
 use async_trait::async_trait;
@@ -326,6 +328,14 @@ impl Store for SqliteStore {
     async fn value(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let name = name.to_owned();
         self.read(move |connection| read::value(connection, &name)).await
+    }
+
+    async fn records(&self, user: UserId, kind: RecordKind) -> Result<Vec<StoredRecord>, StoreError> {
+        self.read(move |connection| records::of_kind(connection, user, kind)).await
+    }
+
+    async fn record(&self, user: UserId, record: RecordId) -> Result<Option<StoredRecord>, StoreError> {
+        self.read(move |connection| records::one(connection, user, record)).await
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {

@@ -4,7 +4,7 @@ use super::apply::{Applied, apply, perform};
 use super::content::{self, Prepared};
 use super::flags::{DELETED, FlagReader};
 use super::tx::Tx;
-use super::{Event, StoreError, names, read};
+use super::{Event, StoreError, names, read, records};
 use crate::id::{mailbox_id_for_role, role_name};
 use crate::operation::{LogEntry, Operation, Stamp, UserRecord};
 use crate::seal::SealedMessage;
@@ -75,6 +75,8 @@ pub(super) fn run(tx: &mut Tx<'_>, write: Write, prepared: &[Prepared]) -> Resul
             tx.sql(SQL)?.execute(params![id, slot.0, day])?;
             Ok(Written::Done)
         }
+        Write::PutRecord(new) => records::put(tx, new),
+        Write::RemoveRecords { user, records } => records::remove(tx, user, &records),
         Write::PutValue(name, Some(value)) => {
             tx.sql("INSERT OR REPLACE INTO named_values VALUES (?, ?)")?.execute(params![name, value])?;
             Ok(Written::Done)

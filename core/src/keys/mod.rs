@@ -11,6 +11,7 @@
 
 mod argon;
 mod generate;
+pub mod import;
 mod keyring;
 mod keyset;
 mod login;

@@ -36,7 +36,7 @@ pub enum OpenError {
     NoKey,
     /// A secret-key operation that this build refuses.
     #[error(
-        "opening with {0} secret keys is refused in this build, because its arithmetic takes a time that depends on the key; build with sequoia-openpgp's feature `crypto-openssl` instead of `crypto-rust`"
+        "opening with {0} secret keys is refused in this build, because its arithmetic takes a time that depends on the key; build Mesyx with `--no-default-features --features crypto-openssl`"
     )]
     VariableTime(&'static str),
     /// It is not what sealing makes: what is wrong.

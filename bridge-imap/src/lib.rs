@@ -45,6 +45,7 @@ impl Bridge for Imap {
             version: env!("CARGO_PKG_VERSION").into(),
             summary: "IMAP4rev1: lets mail clients read and file messages".into(),
             grants: [Grant::Access, Grant::Certificates].into_iter().chain(listen).collect(),
+            delivers: Vec::new(),
             config_schema: mesyx_sdk::config::schema::<Settings>(),
         }
     }

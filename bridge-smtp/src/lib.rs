@@ -31,7 +31,7 @@ pub use proto::plain_response;
 use config::Checked;
 use mesyx_sdk::config::schema;
 use mesyx_sdk::{
-    Bridge, Config, ConfigErrors, Delivery, Fatal, Grant, Host, ListenSpec, Manifest, Outcome, async_trait,
+    AddressKind, Bridge, Config, ConfigErrors, Delivery, Fatal, Grant, Host, ListenSpec, Manifest, Outcome, async_trait,
 };
 use std::sync::Arc;
 
@@ -51,6 +51,7 @@ impl Bridge for Smtp {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             summary: "Takes mail from other hosts by SMTP, as the domain's MX".to_owned(),
             grants: vec![Grant::Accept, Grant::Directory, Grant::Certificates, Grant::Listen(25)],
+            delivers: vec![AddressKind::Mail],
             config_schema: schema::<SmtpConfig>(),
         }
     }
@@ -81,6 +82,7 @@ impl Bridge for Submission {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             summary: "Takes mail from our users' mail programs, after a login".to_owned(),
             grants: vec![Grant::Access, Grant::Certificates, Grant::Listen(587), Grant::Listen(465)],
+            delivers: Vec::new(),
             config_schema: schema::<SubmissionConfig>(),
         }
     }

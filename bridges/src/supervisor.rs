@@ -4,14 +4,14 @@ use crate::guard::{GuardedHost, Life};
 use crate::registry::{Prepared, Way};
 use crate::services::Services;
 use crate::sockets::Sockets;
-use mesyx_sdk::{DeferScope, Delivery, Grant, Health, Outcome, Timestamp};
+use mesyx_sdk::{AddressKind, DeferScope, Delivery, Grant, Health, Outcome, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
 /// When a bridge that failed is started again.
@@ -275,44 +275,62 @@ impl Supervisor {
         self.status().iter().all(|status| status.state == State::Ready)
     }
 
+    /// The bridge that brings messages to addresses of this kind: one that says so and was granted it, whether it is
+    /// running now or not. The first by name where several do.
+    #[must_use]
+    pub fn route(&self, kind: AddressKind) -> Option<String> {
+        let bridges = self.bridges();
+        let serves =
+            |bridge: &Prepared| bridge.manifest.delivers.contains(&kind) && bridge.grants.contains(&Grant::Deliver);
+        bridges.iter().find(|(_, bridge)| serves(&bridge.prepared)).map(|(name, _)| name.clone())
+    }
+
     /// One attempt to deliver through a bridge, ended by the job's deadline whatever the bridge does.
     ///
-    /// One outcome for each recipient, in their order.
+    /// One outcome for each recipient, in their order. What goes wrong inside an attempt defers that attempt alone: one
+    /// message on which a bridge fails must not hold up all others.
     pub async fn deliver(&self, name: &str, job: Delivery) -> Vec<Outcome> {
         let recipients = job.recipients.len();
-        let all = |why: String, maybe_sent: bool| {
-            let scope = DeferScope::Bridge;
+        let all = |why: String, scope: DeferScope, maybe_sent: bool| {
             vec![Outcome::Deferred { why, retry_after: None, scope, maybe_sent }; recipients]
         };
+        let absent = |why: String| all(why, DeferScope::Bridge, false);
         let (bridge, host) = {
             let bridges = self.bridges();
             let Some(supervised) = bridges.get(name) else {
-                return all(format!("there is no bridge {name}"), false);
+                return absent(format!("there is no bridge {name}"));
             };
             if !supervised.prepared.grants.contains(&Grant::Deliver) {
-                return all(format!("the bridge {name} was not granted 'deliver'"), false);
+                return absent(format!("the bridge {name} was not granted 'deliver'"));
             }
             let Some(host) = supervised.host.borrow().clone() else {
-                return all(format!("the bridge {name} is not running"), false);
+                return absent(format!("the bridge {name} is not running"));
             };
             (Arc::clone(&supervised.prepared.bridge), host)
         };
         let left = u64::try_from(job.deadline.0.saturating_sub(Timestamp::now().0)).unwrap_or(0);
         let attempt = tokio::spawn(async move { bridge.deliver(host, job).await });
-        let abort = attempt.abort_handle();
+        // Whoever gives up waiting gives the attempt up too.
+        let _ends = AbortOnDrop(attempt.abort_handle());
         match tokio::time::timeout(Duration::from_millis(left), attempt).await {
             Ok(Ok(outcomes)) if outcomes.len() == recipients => outcomes,
-            Ok(Ok(_)) => all(format!("the bridge {name} gave a wrong number of outcomes"), true),
-            Ok(Err(_)) => all(format!("the bridge {name} failed inside its delivery"), true),
-            Err(_) => {
-                abort.abort();
-                all(format!("the bridge {name} did not answer in time"), true)
-            }
+            Ok(Ok(_)) => all(format!("the bridge {name} gave a wrong number of outcomes"), DeferScope::Recipient, true),
+            Ok(Err(_)) => all(format!("the bridge {name} failed inside its delivery"), DeferScope::Recipient, true),
+            Err(_) => all(format!("the bridge {name} did not answer in time"), DeferScope::Host, true),
         }
     }
 
     fn bridges(&self) -> MutexGuard<'_, BTreeMap<String, Supervised>> {
         self.bridges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends a task with its owner.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -93,6 +93,7 @@ impl Bridge for Odd {
             version: "1".into(),
             summary: "Misbehaves".into(),
             grants: vec![Grant::Accept, Grant::Deliver, Grant::Secret("key".into())],
+            delivers: vec![mesyx_sdk::AddressKind::Mail],
             config_schema: json!({}),
         }
     }
@@ -142,7 +143,7 @@ impl Bridge for Odd {
     }
     async fn deliver(&self, _: Arc<dyn Host>, job: Delivery) -> Vec<Outcome> {
         match job.recipients.len() {
-            1 => vec![Outcome::Delivered { remote_id: None }],
+            1 => vec![Outcome::Delivered { remote_id: None, dsn: false }],
             2 => panic!("on purpose"),
             3 => std::future::pending().await,
             _ => vec![],
@@ -257,7 +258,7 @@ async fn a_delivery_has_an_outcome_whatever_the_bridge_does() {
         ..Delivery::of(&envelope(), Timestamp(0))
     };
     let outcomes = supervisor.deliver("odd", job(1, 10_000)).await;
-    assert_eq!(outcomes, [Outcome::Delivered { remote_id: None }]);
+    assert_eq!(outcomes, [Outcome::Delivered { remote_id: None, dsn: false }]);
     for (recipients, time, why) in [(2, 10_000, "failed inside"), (3, 20, "in time"), (4, 10_000, "wrong number")] {
         let outcomes = supervisor.deliver("odd", job(recipients, time)).await;
         assert_eq!(outcomes.len(), recipients);

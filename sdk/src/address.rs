@@ -29,7 +29,29 @@ pub enum Address {
     Mesyx(MesyxAddress),
 }
 
+/// The kinds of addresses, by the network that they belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum AddressKind {
+    /// [`Address::Mail`].
+    Mail,
+    /// [`Address::Irc`].
+    Irc,
+    /// [`Address::Mesyx`].
+    Mesyx,
+}
+
 impl Address {
+    /// Which kind it is.
+    #[must_use]
+    pub const fn kind(&self) -> AddressKind {
+        match self {
+            Self::Mail(_) => AddressKind::Mail,
+            Self::Irc(_) => AddressKind::Irc,
+            Self::Mesyx(_) => AddressKind::Mesyx,
+        }
+    }
+
     /// The mail address, where it is one.
     #[must_use]
     pub const fn as_mail(&self) -> Option<&MailAddress> {

@@ -95,6 +95,9 @@ pub enum Outcome {
     Delivered {
         /// What the network calls the message, where it said so.
         remote_id: Option<String>,
+        /// Whether the next hop was told the wishes on delivery notices and tells of success itself (for mail: it offers
+        /// DSN, RFC 3461). Otherwise the core does, to senders who asked for it.
+        dsn: bool,
     },
     /// Not now; the core tries again.
     Deferred {
@@ -120,7 +123,7 @@ pub enum Outcome {
 pub enum DeferScope {
     /// This recipient only.
     Recipient,
-    /// Everything for this recipient's host or network.
+    /// Everything for this recipient's host or network: for mail, the domain of the recipient's address.
     Host,
     /// Everything that this bridge delivers.
     Bridge,

@@ -91,6 +91,8 @@ pub enum RecipientStatus {
     Unknown,
     /// Not ours, nor could it be. A stranger is refused (SMTP 550 5.7.1).
     Foreign,
+    /// Not ours, but what this sender submits is brought there. Never the answer to [`Sender::Stranger`].
+    Remote,
     /// Ours, but not for this sender. (SMTP 550 5.7.1, with the text.)
     Refused(String),
 }

@@ -40,6 +40,7 @@
 //!             version: "1.0.0".into(),
 //!             summary: "Takes lines in.".into(),
 //!             grants: vec![Grant::Accept, Grant::Listen(0)],
+//!             delivers: vec![],
 //!             config_schema: config::schema::<Settings>(),
 //!         }
 //!     }
@@ -135,7 +136,7 @@ pub mod summary;
 pub mod time;
 pub mod tls;
 
-pub use address::{Address, AddressError, Domain, IrcAddress, MailAddress, MesyxAddress};
+pub use address::{Address, AddressError, AddressKind, Domain, IrcAddress, MailAddress, MesyxAddress};
 pub use async_trait::async_trait;
 pub use bridge::{Bridge, DeferScope, Delivery, Fatal, Outcome};
 pub use budget::{ByteBudget, Reservation};

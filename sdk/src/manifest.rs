@@ -1,5 +1,6 @@
 //! What a bridge says of itself before it runs.
 
+use crate::AddressKind;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -15,6 +16,8 @@ pub struct Manifest {
     pub summary: String,
     /// What it asks for. The operator's configuration decides what it gets.
     pub grants: Vec<Grant>,
+    /// The kinds of addresses that it brings messages to, where it holds [`Grant::Deliver`].
+    pub delivers: Vec<AddressKind>,
     /// JSON Schema (2020-12) of its configuration, as [`crate::config::schema`] makes it from the configuration's type.
     pub config_schema: serde_json::Value,
 }

@@ -127,11 +127,13 @@ impl Session {
     pub(super) fn recipient_known(&mut self, pending: Pending, status: Result<RecipientStatus, Error>) {
         let reply = match status {
             Ok(RecipientStatus::Local) => self.add_recipient(pending.0),
+            Ok(RecipientStatus::Remote) if self.settings.role == Role::Submission => self.add_recipient(pending.0),
             Ok(RecipientStatus::Unknown) => Reply::new(550, "5.1.1", "there is nobody of that name here"),
             Ok(RecipientStatus::Foreign) if self.settings.role == Role::Submission => {
-                Reply::new(550, "5.7.1", "sending to other hosts is not in this version; only local addresses work")
+                Reply::new(550, "5.7.1", "this server brings nothing there; only its own addresses work")
             }
-            Ok(RecipientStatus::Foreign) => {
+            // No relay for strangers, whatever the host says.
+            Ok(RecipientStatus::Foreign | RecipientStatus::Remote) => {
                 Reply::new(550, "5.7.1", "that address is not ours, and we relay for nobody")
             }
             Ok(RecipientStatus::Refused(why)) => Reply::new(550, "5.7.1", why),

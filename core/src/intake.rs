@@ -103,7 +103,7 @@ impl Shared {
                 RecipientStatus::Local => users.extend(found.iter().copied()),
                 RecipientStatus::Unknown => return refuse(ErrorKind::NotFound, "there is nobody of that name here"),
                 RecipientStatus::Refused(why) => return refuse(ErrorKind::Forbidden, &why),
-                RecipientStatus::Foreign => match sender {
+                RecipientStatus::Foreign | RecipientStatus::Remote => match sender {
                     Sender::Stranger => {
                         return refuse(ErrorKind::Forbidden, "not an address of this server; it does not relay");
                     }

@@ -77,6 +77,7 @@ fn envelope() -> Envelope {
         importance: Importance::Normal,
         content: Content::from(b"Subject: x\r\n\r\n".to_vec()),
         origin: Origin { bridge: "somebody-else".into(), ..Origin::default() },
+        junk: false,
         dsn: Dsn::default(),
     }
 }

@@ -18,10 +18,10 @@ use crate::seal::{SealFor, SealedMessage};
 use crate::store::{Placing, Write, Written};
 use futures_util::future::join_all;
 use mesyx_sdk::{
-    Accepted, Address, Content, Envelope, Error, ErrorKind, Flag, RecipientStatus, Role, Sender, Summary, Timestamp,
-    UserId, mime,
+    Accepted, Address, Content, Envelope, Error, ErrorKind, Flag, Mailbox, MailboxId, RecipientStatus, Role, Sender,
+    Summary, Timestamp, UserId, mime,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -65,14 +65,16 @@ impl Shared {
         let now = Timestamp::now();
         let date = Timestamp(envelope.received.0.clamp(now.0.saturating_sub(BELIEVED), now.0));
         let dedup = envelope.dedup.as_deref().map(|name| self.dedup(bridge, name, &users));
-        let Envelope { id, content, origin, importance, from, to, .. } = envelope;
+        let Envelope { id, content, origin, importance, from, to, junk, .. } = envelope;
+        let places = self.places(&users, junk).await?;
         let job = SealJob {
             shared: Arc::clone(self),
             targets: self.seal_for(&users, |user| SealFor { user, message: id, importance })?,
         };
         let sealed = job.run(content, date, Some(origin)).await?;
+        let inbox = |user: UserId| mailbox_id_for_role(user, Role::Inbox);
         let place = |message: SealedMessage| Placing {
-            mailbox: mailbox_id_for_role(message.user, Role::Inbox),
+            mailbox: places.get(&message.user).copied().unwrap_or_else(|| inbox(message.user)),
             message,
             flags: Vec::<Flag>::new(),
         };
@@ -112,6 +114,20 @@ impl Shared {
             }
         }
         Ok(users)
+    }
+
+    /// Where a message goes that does not go to INBOX: with `junk`, each user's mailbox of that role, where there is one.
+    async fn places(&self, users: &BTreeSet<UserId>, junk: bool) -> Result<HashMap<UserId, MailboxId>, Error> {
+        let mut places = HashMap::new();
+        if !junk {
+            return Ok(places);
+        }
+        for user in users {
+            let mailboxes = self.store.mailboxes(*user).await.map_err(stored)?;
+            let is = |mailbox: &&Mailbox| mailbox.selectable && mailbox.role == Some(Role::Junk);
+            places.extend(mailboxes.iter().find(is).map(|mailbox| (*user, mailbox.id)));
+        }
+        Ok(places)
     }
 
     pub(crate) fn check_size(&self, content: &Content) -> Result<(), Error> {

@@ -223,3 +223,18 @@ async fn users_send_to_each_other_as_themselves_only() {
     assert!(matches!(status, RecipientStatus::Refused(_)));
     assert_eq!(core.recipient(&address("x@example.com"), &Sender::Stranger), RecipientStatus::Foreign);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_bridge_holds_for_unwanted_goes_to_junk_while_there_is_such_a_mailbox() {
+    let (_place, core) = Place::with_users().await;
+    let session = login(&core, "alice").await;
+    let (inbox, junk) = (inbox(&session).await, mailbox(&session, Role::Junk).await);
+    let unwanted = || mesyx_sdk::Envelope { junk: true, ..envelope(&["alice@example.org"], HELLO) };
+    accept(&core, unwanted()).await.unwrap();
+    assert_eq!((uids(&session, inbox).await.len(), uids(&session, junk.id).await.len()), (0, 1));
+    deliver(&core, &["alice@example.org"], HELLO).await;
+    assert_eq!((uids(&session, inbox).await.len(), uids(&session, junk.id).await.len()), (1, 1));
+    session.delete_mailbox(&junk.name).await.unwrap();
+    accept(&core, unwanted()).await.unwrap();
+    assert_eq!(uids(&session, inbox).await.len(), 2);
+}

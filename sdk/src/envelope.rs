@@ -31,6 +31,9 @@ pub struct Envelope {
     pub content: Content,
     /// Where it came from and what was checked.
     pub origin: Origin,
+    /// The bridge's own checks say that it belongs among the unwanted: each reader finds it in the mailbox with the role
+    /// [`crate::Role::Junk`], or in INBOX where there is no such mailbox.
+    pub junk: bool,
     /// The sender's wishes on delivery notices (RFC 3461), kept for the next hop.
     pub dsn: Dsn,
 }

@@ -305,6 +305,7 @@ impl Session {
                 authenticated: self.user,
                 checks: Vec::new(),
             },
+            junk: false,
             dsn: transaction.dsn,
         };
         Ok(Incoming { envelope, trace, message_id, reservation })

@@ -95,6 +95,7 @@ pub fn envelope(to: &[&str], message: &[u8]) -> Envelope {
         importance: Importance::Normal,
         content: Content::from(message.to_vec()),
         origin: Origin { bridge: "liar".into(), network: "smtp".into(), ..Origin::default() },
+        junk: false,
         dsn: Dsn::default(),
     }
 }

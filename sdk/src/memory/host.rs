@@ -94,7 +94,7 @@ impl MemoryHost {
         Ok(accepted)
     }
 
-    /// Puts a message into the INBOX of each recipient, once each, or into none.
+    /// Puts a message into the INBOX (or Junk mailbox) of each recipient, once each, or into none.
     pub(super) fn store(&self, state: &mut State, envelope: &Envelope) -> Result<Accepted, Error> {
         if !(1..=1000).contains(&envelope.to.len()) {
             return Err(Error::new(ErrorKind::Invalid, "a message has 1 to 1000 recipients"));
@@ -117,9 +117,9 @@ impl MemoryHost {
         let message = Message::new(envelope.id, Flags::default(), envelope.received, &envelope.content, origin)?;
         for user in users {
             let account = state.store.account(user)?;
-            let inbox = account.inbox()?;
-            inbox.add(message.clone());
-            let id = inbox.id;
+            let folder = if envelope.junk { account.junk()? } else { account.inbox()? };
+            folder.add(message.clone());
+            let id = folder.id;
             account.tell_mailbox(id);
         }
         if let Some(name) = repeated {

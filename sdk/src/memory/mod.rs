@@ -262,6 +262,7 @@ pub fn envelope(from: Option<crate::Address>, to: Vec<crate::Address>, content: 
         importance: crate::Importance::Normal,
         content,
         origin: crate::Origin::default(),
+        junk: false,
         dsn: crate::Dsn::default(),
     }
 }

@@ -129,6 +129,15 @@ impl Account {
         self.folders.get_mut(&MailboxName::inbox()).ok_or_else(|| not_found("mailbox"))
     }
 
+    /// Where a message that a bridge holds for unwanted goes.
+    pub(super) fn junk(&mut self) -> Result<&mut Folder, Error> {
+        let is = |folder: &Folder| folder.selectable && folder.role == Some(Role::Junk);
+        match self.folders.iter().find(|(_, folder)| is(folder)).map(|(name, _)| name.clone()) {
+            Some(name) => self.folders.get_mut(&name).ok_or_else(|| not_found("mailbox")),
+            None => self.inbox(),
+        }
+    }
+
     pub(super) fn folder(&mut self, id: MailboxId) -> Result<&mut Folder, Error> {
         let is = |folder: &&mut Folder| folder.id == id && folder.selectable;
         self.folders.values_mut().find(is).ok_or_else(|| not_found("mailbox"))

@@ -19,7 +19,7 @@ pub struct DnsConfig {
     /// change their answers on the way, else nobody's. trust: the servers' own, wherever they are. validate: signatures are checked here,
     /// from the root on; needs servers that pass them through. off: nobody's, so that DANE is never used.
     pub dnssec: Dnssec,
-    /// For `dnssec = "validate"`: a file with other trust anchors than the root's keys, as DNSKEY records.
+    /// Has an effect with dnssec = "validate" alone: a file with other trust anchors than the root's keys, as DNSKEY records.
     #[schemars(extend("examples" = ["/etc/mesyx/anchor.key"]))]
     pub trust_anchor: Option<PathBuf>,
     /// Seconds to wait for a server's answer. 5 is what resolvers use by custom.
@@ -70,9 +70,6 @@ impl DnsConfig {
             if server(text).is_none() {
                 wrong.push((format!("servers[{index}]"), format!("'{text}' is no IP address, with or without a port")));
             }
-        }
-        if self.trust_anchor.is_some() && self.dnssec != Dnssec::Validate {
-            wrong.push(("trust_anchor".to_owned(), "it has an effect with dnssec = \"validate\" only".to_owned()));
         }
         wrong
     }

@@ -142,6 +142,8 @@ fn configuration(log: &str) -> Value {
         "tls": [{ "chain": "tls/chain.pem", "key": "tls/key.pem" }],
         "admin": { "listen": "127.0.0.1:0" },
         "log": { "level": log },
+        // What is in it is thrown away.
+        "memory": { "lock": "off" },
         "login": { "sessions_per_user": 10_000 },
         "bridge": {
             "smtp": { "listeners": [listener("smtp", "starttls")], "limits": { "connections_per_ip": 10_000 } },

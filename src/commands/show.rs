@@ -36,6 +36,10 @@ pub(super) fn status(value: &Value, json: bool) -> Result<(), Failure> {
     if let Some(admin) = &status.admin {
         say!("admin listener: http://{admin}");
     }
+    match &status.memory.why {
+        None => say!("memory: locked ({} KiB), never swapped or dumped", status.memory.locked_bytes >> 10),
+        Some(why) => say!("memory: never dumped, but not locked: {why}"),
+    }
     say!("secrets held here:");
     for secret in &status.secrets {
         say!("  {secret}");

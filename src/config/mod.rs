@@ -7,7 +7,7 @@
 
 pub(crate) mod check;
 pub(crate) mod locate;
-pub(crate) mod network;
+pub(crate) mod memory;
 pub(crate) mod template;
 
 #[cfg(test)]
@@ -79,12 +79,9 @@ pub(crate) struct File {
     /// Memory for opened messages, over all users together; given back when the user's last session ends.
     #[serde(default)]
     pub(crate) caches: Caches,
-    /// How names are looked up, for everything that reaches other hosts.
+    /// Keeping what is in memory off the disk.
     #[serde(default)]
-    pub(crate) dns: mesyx_net::DnsConfig,
-    /// How files are fetched from other hosts: the policies of MTA-STS, and keys by WKD.
-    #[serde(default)]
-    pub(crate) https: mesyx_net::HttpsConfig,
+    pub(crate) memory: memory::Memory,
     /// The bridges to run, each by its name; those not named here don't run.
     #[serde(default)]
     pub(crate) bridge: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,

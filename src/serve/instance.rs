@@ -1,6 +1,7 @@
 //! One running instance: core, bridges, certificates.
 
 use super::logging::LogLevel;
+use super::memory::MemoryStatus;
 use super::services::CoreServices;
 use super::status::Status;
 use crate::config::check::{self, Checked};
@@ -27,6 +28,7 @@ pub(crate) struct Instance {
     hostname: String,
     since: Timestamp,
     admin: Option<SocketAddr>,
+    memory: MemoryStatus,
     /// What needs a restart to change, as it was at the start.
     fixed: Vec<(&'static str, String)>,
     /// One reload at a time.
@@ -39,6 +41,7 @@ impl Instance {
         checked: Checked,
         sockets: Arc<Sockets>,
         admin: Option<SocketAddr>,
+        memory: MemoryStatus,
         log: Option<LogLevel>,
     ) -> Result<Arc<Self>, Failure> {
         let certificates = watch::Sender::new(Arc::new(checked.certificates()?));
@@ -63,6 +66,7 @@ impl Instance {
             hostname,
             since: Timestamp::now(),
             admin,
+            memory,
             fixed,
             reloading: Mutex::default(),
         }))
@@ -116,6 +120,7 @@ impl Instance {
             bridges: self.supervisor.status(),
             certificates: certificates.0.iter().map(|identity| identity.names.clone()).collect(),
             admin: self.admin.map(|address| address.to_string()),
+            memory: self.memory.now(),
         })
     }
 
@@ -168,6 +173,7 @@ fn fixed(checked: &Checked) -> Vec<(&'static str, String)> {
         ("control_socket", checked.control_socket.display().to_string()),
         ("admin.listen", format!("{:?}", checked.admin)),
         ("run_as", format!("{:?}", checked.run_as)),
+        ("memory.lock", format!("{:?}", checked.memory)),
         ("log.format", format!("{:?}", checked.log.format)),
     ]
 }

@@ -39,6 +39,7 @@ pub(crate) fn drop(run_as: Option<&RunAs>) -> Result<(), Failure> {
     if let Some(run_as) = run_as {
         let (uid, gid) = ids(run_as)?;
         if Uid::effective().is_root() {
+            super::memory::lift_limit();
             let name = CString::new(run_as.user.as_str()).map_err(trying("run_as.user"))?;
             nix::unistd::initgroups(&name, gid).map_err(trying("giving up root's groups"))?;
             nix::unistd::setresgid(gid, gid, gid).map_err(trying("taking the group"))?;
@@ -54,8 +55,9 @@ pub(crate) fn drop(run_as: Option<&RunAs>) -> Result<(), Failure> {
     harden()
 }
 
-/// No program that is started from here gains rights, and nobody but root can look into our memory or have it dumped.
+/// No program that is started from here gains rights, and nobody but root can look into our memory.
 pub(crate) fn harden() -> Result<(), Failure> {
     prctl::set_no_new_privs().map_err(trying("forbidding new rights"))?;
-    prctl::set_dumpable(false).map_err(trying("forbidding core dumps"))
+    // Becoming another user made us dumpable again (prctl(2)).
+    super::memory::undumpable()
 }

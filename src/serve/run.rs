@@ -2,6 +2,7 @@
 
 use super::instance::Instance;
 use super::logging::LogLevel;
+use super::memory::{self, MemoryStatus};
 use super::{admin, privileges};
 use crate::config::check::Checked;
 use crate::control::server::ControlSocket;
@@ -26,6 +27,7 @@ pub(crate) struct Bound {
     checked: Checked,
     sockets: Arc<Sockets>,
     admin: Option<TcpListener>,
+    memory: MemoryStatus,
 }
 
 /// A server that serves.
@@ -52,7 +54,8 @@ pub(crate) fn bind(checked: Checked) -> Result<Bound, Failure> {
         None => None,
     };
     privileges::drop(checked.run_as.as_ref())?;
-    Ok(Bound { checked, sockets: Arc::new(sockets), admin })
+    let memory = memory::lock(checked.memory)?;
+    Ok(Bound { checked, sockets: Arc::new(sockets), admin, memory })
 }
 
 /// Each connection takes a file descriptor; the soft limit is for programs that use select(2), which nothing here does.
@@ -73,7 +76,7 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
 pub(crate) async fn start(bound: Bound, log: Option<LogLevel>, metrics: PrometheusHandle) -> Result<Running, Failure> {
     let mut control = ControlSocket::bind(&bound.checked.control_socket)?;
     let address = bound.admin.as_ref().and_then(|listener| listener.local_addr().ok());
-    let instance = Instance::start(bound.checked, bound.sockets, address, log).await?;
+    let instance = Instance::start(bound.checked, bound.sockets, address, bound.memory, log).await?;
     let mut helpers = Vec::new();
     helpers.extend(control.serve(Arc::clone(&instance)));
     if let Some(listener) = bound.admin {

@@ -1,5 +1,6 @@
 //! What `mesyx status` shows.
 
+use super::memory::MemoryStatus;
 use mesyx_core::admin::CoreStatus;
 use serde::{Deserialize, Serialize};
 
@@ -26,4 +27,6 @@ pub(crate) struct Status {
     pub(crate) certificates: Vec<Vec<String>>,
     /// Where the admin listener is.
     pub(crate) admin: Option<String>,
+    /// Whether memory is locked.
+    pub(crate) memory: MemoryStatus,
 }

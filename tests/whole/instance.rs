@@ -77,6 +77,11 @@ impl Instance {
         }
     }
 
+    /// The running server's process id.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().expect("it runs").id()
+    }
+
     pub fn data(&self) -> PathBuf {
         self.home().join("data")
     }

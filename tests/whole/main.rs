@@ -23,6 +23,7 @@ mod kill;
 mod mail_clients;
 mod memory;
 mod relay;
+mod secrets;
 mod smuggling;
 mod starttls;
 mod submission;

@@ -130,8 +130,8 @@ impl Registry {
             return Err(errors);
         };
         for (index, grant) in settings.grants.iter().flatten().enumerate() {
-            // Which ports a bridge listens on is the operator's choice, so any port may be granted.
-            if !matches!(grant, Grant::Listen(_)) && !manifest.grants.contains(grant) {
+            // Which ports a bridge listens on and which secrets it needs is the operator's choice, so any may be granted.
+            if !matches!(grant, Grant::Listen(_) | Grant::Secret(_)) && !manifest.grants.contains(grant) {
                 let what = format!("the bridge never asks for '{grant}'");
                 errors.push(format!("grants[{index}]"), what, "take it out");
             }
@@ -145,8 +145,15 @@ impl Registry {
         };
         let grants = settings.grants.unwrap_or_else(|| {
             let listeners = bridge.listeners();
-            manifest.grants.iter().cloned().chain(listeners.iter().map(Grant::from)).collect()
+            let secrets = bridge.secrets().into_iter().map(Grant::Secret);
+            manifest.grants.iter().cloned().chain(listeners.iter().map(Grant::from)).chain(secrets).collect()
         });
+        for name in bridge.secrets() {
+            if !grants.contains(&Grant::Secret(name.clone())) {
+                let what = format!("the bridge is to use the secret '{name}', but has no grant for it");
+                errors.push("grants", what, format!("add \"secret:{name}\""));
+            }
+        }
         for spec in bridge.listeners() {
             let grant = Grant::from(&spec);
             if !grants.contains(&grant) {

@@ -39,6 +39,13 @@ pub trait Bridge: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The names of the secrets that [`Host::secret`] will be asked for, as the configuration has them.
+    ///
+    /// Unless the operator lists grants, the bridge is granted these too.
+    fn secrets(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Serves until [`Host::stopped`] resolves, then finishes what it has begun and returns, within 10 seconds.
     ///
     /// Owns its sockets (through [`Host::listen`]) and its tasks: when it returns, none is left.

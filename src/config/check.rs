@@ -2,7 +2,7 @@
 
 use super::locate::{Located, Problem, join};
 use super::memory::MemoryLock;
-use super::{BridgeHead, File, Log, Mode, RunAs, Tls};
+use super::{BridgeHead, File, Log, Mode, RunAs, Tls, network};
 use crate::tls::{self, TlsFiles};
 use mesyx_bridges::{Prepared, Registry, Settings as BridgeSettings};
 use mesyx_core::settings::{
@@ -29,6 +29,12 @@ pub(crate) struct Checked {
     pub(crate) tls: Vec<TlsFiles>,
     /// Where the admin listener listens, if anywhere.
     pub(crate) admin: Option<SocketAddr>,
+    /// How names are looked up.
+    #[allow(dead_code, reason = "for parts that look up names beside the bridges")]
+    pub(crate) dns: mesyx_net::DnsConfig,
+    /// How files are fetched.
+    #[allow(dead_code, reason = "for parts that fetch files beside the bridges")]
+    pub(crate) https: mesyx_net::HttpsConfig,
     /// The control socket.
     pub(crate) control_socket: PathBuf,
     /// What is logged.
@@ -89,9 +95,10 @@ fn examine(path: &Path, text: &str, registry: &Registry, with_files: bool) -> Re
     if !located.is_clean() {
         return Err(located.into_problems());
     }
+    let base = path.parent().map_or_else(PathBuf::new, Path::to_owned);
     let misshapen = validate::check(&schema::<File>(), &located.value);
     let bridges = match located.value.get("bridge").cloned() {
-        Some(Value::Object(tables)) => bridges(&mut located, &tables, registry),
+        Some(Value::Object(tables)) => bridges(&mut located, &tables, registry, &base),
         _ => Vec::new(),
     };
     // What has the wrong shape is left out or replaced, so that the rest can be looked at all the same.
@@ -112,7 +119,6 @@ fn examine(path: &Path, text: &str, registry: &Registry, with_files: bool) -> Re
             return Err(located.into_problems());
         }
     };
-    let base = path.parent().map_or_else(PathBuf::new, Path::to_owned);
     let core = core(&mut located, &file, &base);
     let admin = admin(&mut located, &file.admin.listen);
     let tls = tls_files(&mut located, &file.tls, &base);
@@ -134,6 +140,7 @@ fn examine(path: &Path, text: &str, registry: &Registry, with_files: bool) -> Re
     if let Err(error) = crate::serve::logging::filter(&file.log.level) {
         located.note("log.level", error, "write a level, such as info, or info,mesyx_bridge_smtp=debug");
     }
+    let (dns, https) = network::check(&mut located, &file.dns, &file.https, &base);
     modes(&mut located, &file.modes);
     match (core, located.is_clean()) {
         (Some(core), true) => Ok(Checked {
@@ -142,6 +149,8 @@ fn examine(path: &Path, text: &str, registry: &Registry, with_files: bool) -> Re
             bridges,
             tls,
             admin,
+            dns,
+            https,
             control_socket: base.join(&file.control_socket),
             log: file.log,
             run_as: file.run_as,
@@ -351,12 +360,17 @@ fn admin(located: &mut Located, text: &str) -> Option<SocketAddr> {
     }
 }
 
-fn bridges(located: &mut Located, tables: &serde_json::Map<String, Value>, registry: &Registry) -> Vec<Prepared> {
+fn bridges(
+    located: &mut Located,
+    tables: &serde_json::Map<String, Value>,
+    registry: &Registry,
+    base: &Path,
+) -> Vec<Prepared> {
     let mut bridges = Vec::new();
     for (name, table) in tables {
         let at = join("bridge", name);
         let Value::Object(table) = table else { continue };
-        let (head, own): (serde_json::Map<_, _>, serde_json::Map<_, _>) =
+        let (head, mut own): (serde_json::Map<_, _>, serde_json::Map<_, _>) =
             table.clone().into_iter().partition(|(key, _)| key == "run" || key == "grants");
         let head = Value::Object(head);
         let mut wrong = false;
@@ -376,6 +390,9 @@ fn bridges(located: &mut Located, tables: &serde_json::Map<String, Value>, regis
                 Ok(grant) => grants.push(grant),
                 Err(error) => located.note(&format!("{at}.grants[{index}]"), error.to_string(), "write one of these"),
             }
+        }
+        if let Some(manifest) = registry.manifest(name) {
+            network::pass_on(&located.value, &manifest.config_schema, base, &mut own);
         }
         let settings = BridgeSettings {
             name: name.clone(),

@@ -8,6 +8,7 @@
 pub(crate) mod check;
 pub(crate) mod locate;
 pub(crate) mod memory;
+pub(crate) mod network;
 pub(crate) mod template;
 
 #[cfg(test)]
@@ -79,6 +80,12 @@ pub(crate) struct File {
     /// Memory for opened messages, over all users together; given back when the user's last session ends.
     #[serde(default)]
     pub(crate) caches: Caches,
+    /// How names are looked up, for everything that reaches other hosts.
+    #[serde(default)]
+    pub(crate) dns: mesyx_net::DnsConfig,
+    /// How files are fetched from other hosts: the policies of MTA-STS, and keys by WKD.
+    #[serde(default)]
+    pub(crate) https: mesyx_net::HttpsConfig,
     /// Keeping what is in memory off the disk.
     #[serde(default)]
     pub(crate) memory: memory::Memory,

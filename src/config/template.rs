@@ -1,6 +1,6 @@
 //! The commented configuration: what `mesyx init` writes and the documentation shows, made from the definition.
 
-use super::File;
+use super::{File, network};
 use mesyx_bridges::Registry;
 use mesyx_sdk::config::schema;
 use mesyx_sdk::{Grant, Manifest};
@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 /// The order of keys in the file: what everybody must look at first.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 25] = [
     "hostname",
     "domains",
     "data_dir",
@@ -29,6 +29,8 @@ const ORDER: [&str; 23] = [
     "argon2",
     "sealing",
     "caches",
+    "dns",
+    "https",
     "memory",
     "run",
     "grants",
@@ -78,7 +80,9 @@ fn grants(manifest: &Manifest) -> Vec<String> {
 fn table(text: &mut String, root: &Value, schema: &Value, path: &str, values: &Value) {
     let empty = Map::new();
     let properties = schema["properties"].as_object().unwrap_or(&empty);
-    let mut keys: Vec<_> = properties.keys().map(String::as_str).filter(|key| *key != "bridge").collect();
+    // Bridges have their tables further below; what they share stands once, at the top.
+    let elsewhere = |key: &str| key == "bridge" || path.starts_with("bridge.") && network::is_shared(key);
+    let mut keys: Vec<_> = properties.keys().map(String::as_str).filter(|key| !elsewhere(key)).collect();
     keys.sort_by_key(|key| ORDER.iter().position(|known| known == key).unwrap_or(ORDER.len()));
     let (tables, plain): (Vec<_>, Vec<_>) =
         keys.into_iter().partition(|key| is_table(resolve(root, &properties[*key]), values.get(*key)));

@@ -215,3 +215,26 @@ listeners = [{ name = "a", address = "127.0.0.1:1143" }]
     );
     assert!(found.iter().all(|problem| problem.file == file), "{found:?}");
 }
+
+#[test]
+fn shared_sections_reach_the_bridges_that_want_them() {
+    let mut table = serde_json::Map::new();
+    let file = json!({ "dns": { "servers": ["127.0.0.1:5353"] }, "https": { "roots": "ca.pem" } });
+    let bridge = json!({ "properties": { "dns": {}, "https": {}, "limits": {} } });
+    let base = Path::new("/etc/mesyx");
+    super::network::pass_on(&file, &bridge, base, &mut table);
+    let passed = json!({ "dns": file["dns"], "https": { "roots": "/etc/mesyx/ca.pem" } });
+    assert_eq!(serde_json::Value::Object(table.clone()), passed);
+    // A bridge's own stays, one that does not know the key gets nothing, and what is wrong is told once.
+    table.insert("dns".into(), json!({}));
+    super::network::pass_on(&file, &bridge, base, &mut table);
+    assert_eq!(table["dns"], json!({}));
+    let mut table = serde_json::Map::new();
+    super::network::pass_on(&file, &json!({ "properties": {} }), base, &mut table);
+    super::network::pass_on(&json!({ "dns": { "servers": ["nowhere"] } }), &bridge, base, &mut table);
+    assert!(table.is_empty());
+    let text = format!("{GOOD}[dns]\nservers = [\"nowhere\"]\n[bridge.smtp]\n");
+    let found = problems(&text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].1, "dns.servers[0]");
+}

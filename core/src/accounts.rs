@@ -65,6 +65,7 @@ impl Core {
                 slots: slots.slots.iter().map(Slot::to_stored).collect(),
                 secret_keys: keys.wrap(user, &slots.master).map_err(unmade)?,
             },
+            rotation: None,
         };
         self.shared.store.write(Write::AddUser(Box::new(new))).await.map_err(stored)?;
         self.shared.refresh().await?;
@@ -131,7 +132,7 @@ impl Core {
         Ok(())
     }
 
-    fn member(&self, name: &str) -> Result<Arc<Member>, Error> {
+    pub(crate) fn member(&self, name: &str) -> Result<Arc<Member>, Error> {
         let directory = self.shared.directory();
         let member = directory.addresses.login(name).cloned();
         member.ok_or_else(|| {
@@ -140,7 +141,7 @@ impl Core {
     }
 
     /// The user's slots, and the master key that `proof` opens.
-    async fn open_with(&self, user: UserId, proof: &Proof) -> Result<(Vec<Slot>, MasterKey), Error> {
+    pub(crate) async fn open_with(&self, user: UserId, proof: &Proof) -> Result<(Vec<Slot>, MasterKey), Error> {
         let secrets = self.shared.store.secrets(user).await.map_err(stored)?;
         let slots = read_slots(user, &secrets);
         let fits = |slot: &&Slot| match proof {

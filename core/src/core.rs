@@ -5,7 +5,7 @@ use crate::admin::{Account, AddedAccount, AppPassword, CoreStatus, DiscardReport
 use crate::directory::{Directory, Member};
 use crate::errors::{broken, stored, unopened};
 use crate::instance::{InstanceKey, InstanceKeyError};
-use crate::keys::{Argon2Limiter, Argon2Params, Keyring};
+use crate::keys::{Argon2Limiter, Argon2Params, Keyring, KeyringError};
 use crate::quota::Quota;
 use crate::seal::Sealer;
 use crate::settings::Settings;
@@ -15,6 +15,9 @@ use mesyx_sdk::{
     Accepted, Address, ByteBudget, Credentials, Envelope, Error, ErrorKind, MailAddress, RecipientStatus, Secret,
     Sender, Session, Timestamp, UserId,
 };
+use openpgp::Cert;
+use openpgp::parse::Parse;
+use sequoia_openpgp as openpgp;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -30,7 +33,7 @@ pub struct Core {
     pub(crate) shared: Arc<Shared>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Two administrators at once must not both find a name free.
-    pub(crate) administration: tokio::sync::Mutex<()>,
+    pub(crate) administration: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What intake, access and administration share.
@@ -44,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) quota: Quota,
     pub(crate) argon2_queue: Arc<Semaphore>,
     pub(crate) runtime: tokio::runtime::Handle,
+    /// Whoever changes keys holds it: commands, and the rotation that an unlocked session does.
+    pub(crate) administration: Arc<tokio::sync::Mutex<()>>,
     settings: RwLock<Arc<Settings>>,
     limiter: RwLock<Argon2Limiter>,
     directory: RwLock<Arc<Known>>,
@@ -128,7 +133,7 @@ fn known(settings: &Settings, users: Vec<StoredUser>) -> Known {
     let mut keyrings = HashMap::with_capacity(users.len());
     let mut members = Vec::with_capacity(users.len());
     for user in users {
-        match Keyring::decode(&user.identity, &user.keysets) {
+        match keyring(&user) {
             Ok(keyring) => drop(keyrings.insert(user.user, Arc::new(keyring))),
             Err(error) => {
                 tracing::error!(user = %user.user, %error, "a user's keyring can't be used; mail for them is put off")
@@ -137,6 +142,11 @@ fn known(settings: &Settings, users: Vec<StoredUser>) -> Known {
         members.push(member(user));
     }
     Known { addresses: Directory::new(settings, members), keyrings }
+}
+
+fn keyring(user: &StoredUser) -> Result<Keyring, KeyringError> {
+    let earlier = user.identities.iter().filter_map(|(_, certificate)| Cert::from_bytes(certificate).ok());
+    Ok(Keyring::decode(&user.identity, &user.keysets)?.with_earlier(earlier.collect()))
 }
 
 fn member(user: StoredUser) -> Member {
@@ -179,6 +189,7 @@ impl Core {
     ) -> Result<Arc<Self>, Error> {
         refuse_contradictions(&settings)?;
         let events = store.events();
+        let administration = Arc::new(tokio::sync::Mutex::default());
         let shared = Arc::new(Shared {
             store,
             instance,
@@ -189,6 +200,7 @@ impl Core {
             quota: Quota::default(),
             argon2_queue: Arc::new(Semaphore::new(Shared::argon2_waiting())),
             runtime: tokio::runtime::Handle::current(),
+            administration: Arc::clone(&administration),
             limiter: RwLock::new(limiter(&settings)?),
             settings: RwLock::new(Arc::new(settings)),
             directory: RwLock::default(),
@@ -196,7 +208,7 @@ impl Core {
         shared.refresh().await?;
         let tasks =
             vec![tokio::spawn(follow(Arc::downgrade(&shared), events)), tokio::spawn(sweep(Arc::downgrade(&shared)))];
-        Ok(Arc::new(Self { shared, tasks: Mutex::new(tasks), administration: tokio::sync::Mutex::default() }))
+        Ok(Arc::new(Self { shared, tasks: Mutex::new(tasks), administration }))
     }
 
     /// Makes the data directory and the instance key file (both 0700/0600); nothing that exists is overwritten.

@@ -14,6 +14,9 @@ pub(crate) fn stored(error: StoreError) -> Error {
             tracing::error!("the disk is full: messages are refused until there is room");
             Error::new(ErrorKind::Full, "the server's disk is full; try again later")
         }
+        StoreError::KeysetGone => {
+            Error::new(ErrorKind::Unavailable, "the recipient's keys changed just now; try again later")
+        }
         StoreError::Closed => Error::new(ErrorKind::Unavailable, "the server is stopping; try again later"),
         _ => {
             tracing::error!(error = %text, "the store failed");

@@ -61,13 +61,30 @@ id! {
 /// A standard mailbox that was deleted and is made anew needs a random id: a removal is for good.
 #[must_use]
 pub fn mailbox_id_for_role(user: UserId, role: Role) -> MailboxId {
+    MailboxId(digest16(&[b"mesyx mailbox id 1\0", user.as_bytes(), role_name(role).as_bytes()]))
+}
+
+/// The id of a user's identity: the first 16 bytes of SHA-256 over `mesyx identity id 1\0`, the user's id and the certificate's
+/// fingerprint. The secret key of an identity that is not current any more stands under it among the keysets'.
+#[must_use]
+pub fn identity_id(user: UserId, fingerprint: &[u8]) -> KeysetId {
+    KeysetId(digest16(&[b"mesyx identity id 1\0", user.as_bytes(), fingerprint]))
+}
+
+/// The id of the keyset that a rotation makes for a span and levels of importance: the first 16 bytes of SHA-256 over
+/// `mesyx rotated keyset id 1\0`, the user's id, a byte with a bit for each level, and the span as text. However many sessions make
+/// one, it is one keyset.
+#[must_use]
+pub fn rotated_keyset_id(user: UserId, levels: u8, span: &str) -> KeysetId {
+    KeysetId(digest16(&[b"mesyx rotated keyset id 1\0", user.as_bytes(), &[levels], span.as_bytes()]))
+}
+
+fn digest16(pieces: &[&[u8]]) -> [u8; 16] {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
-    context.update(b"mesyx mailbox id 1\0");
-    context.update(user.as_bytes());
-    context.update(role_name(role).as_bytes());
+    pieces.iter().for_each(|piece| context.update(piece));
     let mut id = [0; 16];
     id.copy_from_slice(&context.finish().as_ref()[..16]);
-    MailboxId(id)
+    id
 }
 
 /// A role as operations write it: the SDK's own spelling (`inbox`, `sent`, …).

@@ -104,7 +104,7 @@ pub enum Operation {
         #[cbor(n(2), with = "minicbor::bytes")]
         record: Vec<u8>,
     },
-    /// A keyset is not used any more, for sealing or opening.
+    /// A keyset is gone, for sealing and opening: nothing was sealed to it where this was asked for.
     #[n(3)]
     RemoveKeyset {
         /// Whose.
@@ -254,6 +254,29 @@ pub enum Operation {
         /// Which.
         #[n(1)]
         record: RecordId,
+    },
+    /// An identity certificate of a user that stays known, the current one or an earlier one.
+    #[n(20)]
+    KeepIdentity {
+        /// Whose.
+        #[cbor(n(0), with = "cbor_id")]
+        user: UserId,
+        /// Its id: see `id::identity_id`.
+        #[n(1)]
+        identity: KeysetId,
+        /// The certificate, as OpenPGP packets.
+        #[cbor(n(2), with = "minicbor::bytes")]
+        certificate: Vec<u8>,
+    },
+    /// How a user's keysets are renewed.
+    #[n(21)]
+    PutRotation {
+        /// Whose.
+        #[cbor(n(0), with = "cbor_id")]
+        user: UserId,
+        /// CBOR of `keysets::RotationPolicy`.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        record: Vec<u8>,
     },
 }
 

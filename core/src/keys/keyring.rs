@@ -3,8 +3,8 @@
 use super::{Keyset, RecordError, Span};
 use crate::id::KeysetId;
 use mesyx_sdk::{Importance, Timestamp};
-use openpgp::Cert;
 use openpgp::parse::Parse;
+use openpgp::{Cert, Fingerprint};
 use sequoia_openpgp as openpgp;
 use std::cmp::Reverse;
 use std::fmt;
@@ -14,11 +14,16 @@ use std::sync::Arc;
 ///
 /// Of the keysets that cover a message, the one for the fewest levels of importance wins; among those the shortest span; and a span
 /// that stands still before one that moves with the time. Where that leaves two, the ring can't be made.
+///
+/// A keyset that was retired is never chosen; it is kept because messages are sealed to it.
 #[derive(Clone)]
 pub struct Keyring {
     identity: Arc<Cert>,
+    /// Identities from before a rotation, the latest first.
+    earlier: Vec<Arc<Cert>>,
     /// The most specific first; the default keyset last.
     keysets: Vec<Arc<Keyset>>,
+    retired: Vec<Arc<Keyset>>,
     default: Arc<Keyset>,
 }
 
@@ -53,8 +58,12 @@ impl Keyring {
     /// # Errors
     /// Where there is no default keyset, or two would cover a message equally well.
     pub fn new(identity: Cert, keysets: Vec<Keyset>) -> Result<Self, KeyringError> {
-        let mut keysets: Vec<_> = keysets.into_iter().map(Arc::new).collect();
+        let keysets = keysets.into_iter().map(Arc::new);
+        let (retired, mut keysets): (Vec<_>, Vec<_>) = keysets.partition(|keyset: &Arc<Keyset>| keyset.is_retired());
         keysets.sort_by_key(|keyset| rank(keyset));
+        if let Some(twice) = retired.iter().find(|one| keysets.iter().any(|other| other.id == one.id)) {
+            return Err(KeyringError::Twice(twice.name.clone()));
+        }
         for (index, one) in keysets.iter().enumerate() {
             for other in &keysets[index + 1..] {
                 if one.id == other.id || one.name == other.name {
@@ -67,7 +76,17 @@ impl Keyring {
         }
         let all = |keyset: &&Arc<Keyset>| keyset.span == Span::Always && keyset.importance == super::Levels::ALL;
         let default = Arc::clone(keysets.iter().find(all).ok_or(KeyringError::NoDefault)?);
-        Ok(Self { identity: Arc::new(identity.strip_secret_key_material()), keysets, default })
+        let identity = Arc::new(identity.strip_secret_key_material());
+        Ok(Self { identity, earlier: Vec::new(), keysets, retired, default })
+    }
+
+    /// The same ring with the identities that the user had before, the latest first.
+    #[must_use]
+    pub fn with_earlier(mut self, identities: Vec<Cert>) -> Self {
+        let current = self.identity.fingerprint();
+        let others = identities.into_iter().filter(|cert| cert.fingerprint() != current);
+        self.earlier = others.map(|cert| Arc::new(cert.strip_secret_key_material())).collect();
+        self
     }
 
     /// A ring from what the store keeps.
@@ -97,8 +116,19 @@ impl Keyring {
     /// As [`Keyring::choose`], with the present time given; only spans that move with the time look at it.
     #[must_use]
     pub fn choose_when(&self, at: Timestamp, importance: Importance, now: Timestamp) -> &Arc<Keyset> {
-        let covers = |keyset: &&Arc<Keyset>| keyset.importance.contains(importance) && keyset.span.covers(at, now);
-        self.keysets.iter().find(covers).unwrap_or(&self.default)
+        self.candidates(at, importance, now).next().unwrap_or(&self.default)
+    }
+
+    /// Every keyset that covers a message, the chosen one first, the default keyset last: where none of a keyset's certificates can
+    /// be sealed to, the next one takes its place.
+    pub fn candidates(
+        &self,
+        at: Timestamp,
+        importance: Importance,
+        now: Timestamp,
+    ) -> impl Iterator<Item = &Arc<Keyset>> {
+        let covers = move |keyset: &&Arc<Keyset>| keyset.importance.contains(importance) && keyset.span.covers(at, now);
+        self.keysets.iter().filter(covers)
     }
 
     /// The public identity certificate.
@@ -113,16 +143,44 @@ impl Keyring {
         &self.default
     }
 
-    /// All keysets, the most specific first.
+    /// The identities from before a rotation, the latest first.
+    #[must_use]
+    pub fn earlier_identities(&self) -> &[Arc<Cert>] {
+        &self.earlier
+    }
+
+    /// How many identities are later than this earlier one, the current one not counted; `None` where it is none.
+    pub(super) fn earlier(&self, fingerprint: &Fingerprint) -> Option<usize> {
+        self.earlier.iter().position(|cert| cert.fingerprint() == *fingerprint)
+    }
+
+    /// All keysets that are in use, the most specific first.
     #[must_use]
     pub fn keysets(&self) -> &[Arc<Keyset>] {
         &self.keysets
     }
 
-    /// A keyset by its id.
+    /// Keysets that are not sealed to any more.
+    #[must_use]
+    pub fn retired(&self) -> &[Arc<Keyset>] {
+        &self.retired
+    }
+
+    /// A keyset by its id, a retired one too.
     #[must_use]
     pub fn get(&self, id: KeysetId) -> Option<&Arc<Keyset>> {
-        self.keysets.iter().find(|keyset| keyset.id == id)
+        self.keysets.iter().chain(&self.retired).find(|keyset| keyset.id == id)
+    }
+
+    /// A keyset by its name, or by its id in hexadecimal; those in use go before retired ones. `None` also where several retired
+    /// ones have the name: the id tells them apart.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&Arc<Keyset>> {
+        let named = |keyset: &&Arc<Keyset>| keyset.name == name || keyset.id.to_string() == name;
+        self.keysets.iter().find(named).or_else(|| {
+            let mut found = self.retired.iter().filter(named);
+            found.next().filter(|_| found.next().is_none())
+        })
     }
 
     /// When each keyset ends, the last first, those without end left out: for the timeline.

@@ -28,6 +28,8 @@ pub struct Keyset {
     pub span: Span,
     /// How important they are.
     pub importance: Levels,
+    /// The day (days since 1970-01-01, UTC) from which nothing is sealed to it any more; what was sealed to it stays.
+    retired: Option<i32>,
     certificates: Vec<Cert>,
     digest: [u8; 32],
 }
@@ -113,6 +115,8 @@ struct Record {
     levels: u8,
     #[n(5)]
     certificates: Vec<minicbor::bytes::ByteVec>,
+    #[n(6)]
+    retired: Option<i32>,
 }
 
 const VERSION: u32 = 1;
@@ -133,6 +137,17 @@ impl Keyset {
         importance: Levels,
         certificates: Vec<Cert>,
     ) -> Result<Self, RecordError> {
+        Self::with_state(id, name, span, importance, certificates, None)
+    }
+
+    fn with_state(
+        id: KeysetId,
+        name: &str,
+        span: Span,
+        importance: Levels,
+        certificates: Vec<Cert>,
+        retired: Option<i32>,
+    ) -> Result<Self, RecordError> {
         let length = name.chars().count();
         if !(1..=64).contains(&length) || name.contains(char::is_control) {
             return Err(RecordError::Damaged("keyset", "a name has 1 to 64 characters, none of them control".into()));
@@ -141,11 +156,57 @@ impl Keyset {
             return Err(RecordError::Certificate("a keyset has 1 to 16 certificates"));
         }
         let certificates: Vec<Cert> = certificates.into_iter().map(Cert::strip_secret_key_material).collect();
-        let mut keyset =
-            Self { id, name: name.to_owned(), span: span.checked()?, importance, certificates, digest: [0; 32] };
+        let mut keyset = Self {
+            id,
+            name: name.to_owned(),
+            span: span.checked()?,
+            importance,
+            retired,
+            certificates,
+            digest: [0; 32],
+        };
         let digest = ring::digest::digest(&ring::digest::SHA256, &keyset.encode()?);
         keyset.digest.copy_from_slice(digest.as_ref());
         Ok(keyset)
+    }
+
+    /// The same keyset, retired on a day, or in use again where it is `None`.
+    ///
+    /// # Errors
+    /// As [`Keyset::new`].
+    pub fn retire(&self, day: Option<i32>) -> Result<Self, RecordError> {
+        let Self { id, name, span, importance, certificates, .. } = self;
+        Self::with_state(*id, name, *span, *importance, certificates.clone(), day)
+    }
+
+    /// The same keyset with other certificates.
+    ///
+    /// # Errors
+    /// As [`Keyset::new`].
+    pub fn with_certificates(&self, certificates: Vec<Cert>) -> Result<Self, RecordError> {
+        let Self { id, name, span, importance, retired, .. } = self;
+        Self::with_state(*id, name, *span, *importance, certificates, *retired)
+    }
+
+    /// The same keyset under another name, for other messages.
+    ///
+    /// # Errors
+    /// As [`Keyset::new`].
+    pub fn change(&self, name: &str, span: Span, importance: Levels) -> Result<Self, RecordError> {
+        let Self { id, certificates, retired, .. } = self;
+        Self::with_state(*id, name, span, importance, certificates.clone(), *retired)
+    }
+
+    /// Whether nothing is sealed to it any more.
+    #[must_use]
+    pub const fn is_retired(&self) -> bool {
+        self.retired.is_some()
+    }
+
+    /// The day from which nothing is sealed to it any more: days since 1970-01-01, UTC.
+    #[must_use]
+    pub const fn retired(&self) -> Option<i32> {
+        self.retired
     }
 
     /// The public certificates that messages are sealed to.
@@ -175,9 +236,16 @@ impl Keyset {
             }
             certificates.push(bytes.into());
         }
-        let Self { id, name, span, importance, .. } = self;
-        let record =
-            Record { version: VERSION, id: *id, name: name.clone(), span: *span, levels: importance.0, certificates };
+        let Self { id, name, span, importance, retired, .. } = self;
+        let record = Record {
+            version: VERSION,
+            id: *id,
+            name: name.clone(),
+            span: *span,
+            levels: importance.0,
+            certificates,
+            retired: *retired,
+        };
         minicbor::to_vec(record).map_err(|error| damaged(&error))
     }
 
@@ -202,7 +270,8 @@ impl Keyset {
             .iter()
             .map(|bytes| Cert::from_bytes(&bytes[..]).map_err(|error| damaged(&error)))
             .collect::<Result<_, _>>()?;
-        Self::new(record.id, &record.name, record.span, Levels(record.levels), certificates)
+        let levels = Levels(record.levels);
+        Self::with_state(record.id, &record.name, record.span, levels, certificates, record.retired)
     }
 
     /// The keys to seal to at an instant: of each certificate that is neither expired nor revoked the newest encryption key that is

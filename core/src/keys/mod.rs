@@ -27,7 +27,7 @@ pub use generate::{GenerateError, NewKeys, Profile, generate, generate_keyset};
 pub use keyring::{Keyring, KeyringError};
 pub use keyset::{Keyset, Levels, Recipients, RecordError};
 pub use login::{LoginTag, LoginTags, Opened};
-pub use master::{KeyError, MasterKey};
+pub use master::{Held, KeyError, MasterKey, WrappingKey, held};
 pub use password::PasswordError;
 pub use slot::{Slot, SlotKind, WrongPassword};
 pub use span::{Period, Span, SpanError};

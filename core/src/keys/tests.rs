@@ -318,7 +318,7 @@ async fn a_login_tries_the_right_slots_and_unknown_users_fail_alike() {
 fn a_wrapped_secret_key_opens_only_in_its_place() {
     let all = fixture();
     let [identity, keyset] = &all.secrets.secret_keys[..] else { panic!() };
-    assert!(all.master.unwrap(all.user, keyset).unwrap().is_tsk());
+    assert!(all.master.unwrap(all.user, keyset).unwrap()[0].is_tsk());
     assert_eq!(MasterKey::random().unwrap(all.user, keyset).unwrap_err(), KeyError::Damaged);
     assert_eq!(all.master.unwrap(UserId::random(), keyset).unwrap_err(), KeyError::Damaged);
     let mut elsewhere = keyset.clone();

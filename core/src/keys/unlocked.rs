@@ -1,6 +1,6 @@
 //! A user's opened secret keys.
 
-use super::{KeyError, Keyring, MasterKey};
+use super::{KeyError, Keyring, MasterKey, WrappingKey};
 use crate::id::KeysetId;
 use crate::seal::{Format, OpenError, SealedSessionKey, SessionKey};
 use crate::store::StoredSecrets;
@@ -9,22 +9,32 @@ use openpgp::crypto::KeyPair;
 use openpgp::packet::PKESK;
 use openpgp::parse::{PacketParser, PacketParserResult, Parse};
 use openpgp::types::{PublicKeyAlgorithm, SymmetricAlgorithm};
-use openpgp::{Cert, KeyID, Packet};
+use openpgp::{Cert, Fingerprint, KeyID, Packet};
 use sequoia_openpgp as openpgp;
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A user's secret keys in memory, ready to open session keys; erased when dropped. Sequoia keeps each encrypted in
 /// memory but for the moment of its use.
 ///
-/// One for each unlocked user, shared by the user's sessions behind an `Arc`.
+/// One for each unlocked user, shared by the user's sessions behind an `Arc`. Keys may come and go while sessions live: a rotation
+/// makes a keyset, a secret key is brought here or taken away.
 pub struct Unlocked {
     user: UserId,
-    identity: Option<Cert>,
+    wrapping: WrappingKey,
+    keys: RwLock<Keys>,
+}
+
+#[derive(Default)]
+struct Keys {
+    identity: Option<Arc<Cert>>,
+    /// Identities from before a rotation, the latest first: mail to them still comes.
+    earlier: Vec<Arc<Cert>>,
     /// Decryption keys by key id, which is all that a version 3 PKESK names; a fingerprint gives it too.
-    keys: HashMap<KeyID, KeyPair>,
-    keysets: HashSet<KeysetId>,
+    pairs: HashMap<KeyID, KeyPair>,
+    /// Which of them came with which keyset.
+    keysets: HashMap<KeysetId, Vec<KeyID>>,
 }
 
 /// Most recipients of one session key that are looked at: more than a keyset has certificates.
@@ -34,41 +44,61 @@ impl Unlocked {
     /// Opens all of a user's secret keys. A keyset without one is offline.
     ///
     /// # Errors
-    /// [`KeyError::Damaged`] where a stored key does not open under this master key, for this user and its place, or is not the
-    /// secret part of one of its keyset's certificates.
+    /// [`KeyError::Damaged`] where a stored key does not open under this master key, for this user and its place, or stands in the
+    /// identity's place and is none of the user's identities.
     pub fn open(
         user: UserId,
         master: &MasterKey,
         secrets: &StoredSecrets,
         keyring: &Keyring,
     ) -> Result<Self, KeyError> {
-        let mut unlocked = Self { user, identity: None, keys: HashMap::new(), keysets: HashSet::new() };
+        let mut keys = Keys::default();
         for stored in &secrets.secret_keys {
-            let secret = master.unwrap(user, stored)?;
-            match stored.keyset {
-                None if secret.fingerprint() == keyring.identity().fingerprint() => unlocked.identity = Some(secret),
-                None => return Err(KeyError::Damaged),
-                Some(id) => {
-                    // The key of a keyset that was removed still opens what is sealed to it.
-                    if let Some(keyset) = keyring.get(id)
-                        && !keyset.certificates().iter().any(|cert| cert.fingerprint() == secret.fingerprint())
-                    {
-                        return Err(KeyError::Damaged);
-                    }
-                    unlocked.add(&secret);
-                    unlocked.keysets.insert(id);
+            for secret in master.unwrap(user, stored)? {
+                let fingerprint = secret.fingerprint();
+                match stored.keyset {
+                    _ if fingerprint == keyring.identity().fingerprint() => keys.identity = Some(Arc::new(secret)),
+                    _ if keyring.earlier(&fingerprint).is_some() => keys.earlier.push(Arc::new(secret)),
+                    None => return Err(KeyError::Damaged),
+                    // Also one that the keyset's record does not name (any more): it opens what was sealed to it.
+                    Some(id) => keys.add(id, &secret),
                 }
             }
         }
-        Ok(unlocked)
+        let age = |cert: &Arc<Cert>| keyring.earlier(&cert.fingerprint());
+        keys.earlier.sort_by_key(age);
+        Ok(Self { user, wrapping: master.wrapping_key(user), keys: RwLock::new(keys) })
     }
 
-    /// Takes in every unlocked secret key of a certificate: expired and revoked ones too, for what was sealed before.
-    fn add(&mut self, secret: &Cert) {
-        for key in secret.keys().unencrypted_secret() {
-            if let Ok(pair) = key.key().clone().into_keypair() {
-                self.keys.insert(key.key().keyid(), pair);
+    fn keys(&self) -> RwLockReadGuard<'_, Keys> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keys_mut(&self) -> RwLockWriteGuard<'_, Keys> {
+        self.keys.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in the secret keys of a keyset, beside those that are here.
+    pub fn insert(&self, keyset: KeysetId, secrets: &[Cert]) {
+        let mut keys = self.keys_mut();
+        secrets.iter().for_each(|secret| keys.add(keyset, secret));
+    }
+
+    /// Erases the secret keys of a keyset, but for those that another keyset has too.
+    pub fn remove(&self, keyset: KeysetId) {
+        let mut keys = self.keys_mut();
+        for id in keys.keysets.remove(&keyset).unwrap_or_default() {
+            if !keys.keysets.values().any(|others| others.contains(&id)) {
+                keys.pairs.remove(&id);
             }
+        }
+    }
+
+    /// The identity was rotated: the one before stays among the earlier ones.
+    pub(crate) fn set_identity(&self, secret: Cert) {
+        let mut keys = self.keys_mut();
+        if let Some(before) = keys.identity.replace(Arc::new(secret)) {
+            keys.earlier.insert(0, before);
         }
     }
 
@@ -78,25 +108,26 @@ impl Unlocked {
         self.user
     }
 
-    /// The identity with its secret part, where this instance has it.
+    /// Wraps secret keys that are made while the user is unlocked.
     #[must_use]
-    pub const fn identity(&self) -> Option<&Cert> {
-        self.identity.as_ref()
+    pub const fn wrapping_key(&self) -> &WrappingKey {
+        &self.wrapping
     }
 
-    /// Opens a session key that is sealed to the identity.
+    /// Opens a session key that is sealed to an identity, the current one or an earlier one.
     ///
     /// # Errors
     /// [`OpenError::NoKey`] where it is sealed to another key, [`OpenError::VariableTime`] where the identity's is of a kind that this
     /// build does not use.
     pub(crate) fn identity_session_key(&self, packets: &[u8]) -> Result<SessionKey, OpenError> {
-        let identity = self.identity.as_ref().ok_or(OpenError::NoKey)?;
+        let identities = self.identities();
         let mut why = OpenError::NoKey;
         for packet in recipients(packets)? {
             let Some(recipient) = packet.recipient().map(KeyID::from) else { continue };
-            let mut keys = identity.keys().unencrypted_secret().filter(|key| key.key().keyid() == recipient);
-            let Some(pair) = keys.next().and_then(|key| key.key().clone().into_keypair().ok()) else { continue };
-            match decrypt(&packet, &pair) {
+            let secrets = identities.iter().flat_map(|identity| identity.keys().unencrypted_secret());
+            let mut keys = secrets.filter(|key| key.key().keyid() == recipient);
+            let Some(mut pair) = keys.next().and_then(|key| key.key().clone().into_keypair().ok()) else { continue };
+            match decrypt(&packet, &mut pair) {
                 Ok(key) => return Ok(key),
                 Err(error) => why = error,
             }
@@ -104,10 +135,29 @@ impl Unlocked {
         Err(why)
     }
 
-    /// Whether the secret key of a keyset is here.
+    /// The identity with its secret part, where this instance has it: signs, and opens mail that others encrypted to it.
+    #[must_use]
+    pub fn identity(&self) -> Option<Arc<Cert>> {
+        self.keys().identity.clone()
+    }
+
+    /// Every identity whose secret part is here, the current one first: mail to any of them opens.
+    #[must_use]
+    pub fn identities(&self) -> Vec<Arc<Cert>> {
+        let keys = self.keys();
+        keys.identity.iter().chain(&keys.earlier).cloned().collect()
+    }
+
+    /// Whether a secret key of a keyset is here.
     #[must_use]
     pub fn has(&self, keyset: KeysetId) -> bool {
-        self.keysets.contains(&keyset)
+        self.keys().keysets.contains_key(&keyset)
+    }
+
+    /// Whether the secret key of an identity is here.
+    #[must_use]
+    pub fn has_identity(&self, fingerprint: &Fingerprint) -> bool {
+        self.identities().iter().any(|cert| cert.fingerprint() == *fingerprint)
     }
 
     /// Opens a session key with the secret key of the first of its recipients that is here. Costs about as much as an
@@ -122,10 +172,9 @@ impl Unlocked {
         }
         let mut why = if self.has(sealed.keyset) { OpenError::NoKey } else { OpenError::Offline(sealed.keyset) };
         for packet in recipients(&sealed.packets)? {
-            let Some(pair) = packet.recipient().and_then(|recipient| self.keys.get(&KeyID::from(recipient))) else {
-                continue;
-            };
-            match decrypt(&packet, pair) {
+            let Some(recipient) = packet.recipient().map(KeyID::from) else { continue };
+            let Some(mut pair) = self.keys().pairs.get(&recipient).cloned() else { continue };
+            match decrypt(&packet, &mut pair) {
                 Ok(key) => return Ok(key),
                 Err(error) => why = error,
             }
@@ -134,9 +183,23 @@ impl Unlocked {
     }
 }
 
+impl Keys {
+    /// Takes in every unlocked secret key of a certificate: expired and revoked ones too, for what was sealed before.
+    fn add(&mut self, keyset: KeysetId, secret: &Cert) {
+        let ids = self.keysets.entry(keyset).or_default();
+        for key in secret.keys().unencrypted_secret() {
+            if let Ok(pair) = key.key().clone().into_keypair() {
+                let id = key.key().keyid();
+                self.pairs.insert(id.clone(), pair);
+                ids.push(id);
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Unlocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Unlocked({}, {} keysets)", self.user, self.keysets.len())
+        write!(f, "Unlocked({}, {} keysets)", self.user, self.keys().keysets.len())
     }
 }
 
@@ -156,12 +219,12 @@ fn recipients(packets: &[u8]) -> Result<Vec<PKESK>, OpenError> {
     Ok(found)
 }
 
-fn decrypt(packet: &PKESK, pair: &KeyPair) -> Result<SessionKey, OpenError> {
+fn decrypt(packet: &PKESK, pair: &mut KeyPair) -> Result<SessionKey, OpenError> {
     if let Some(algorithm) = variable_time(packet.pk_algo()) {
         return Err(OpenError::VariableTime(algorithm));
     }
     let (cipher, key) = packet
-        .decrypt(&mut pair.clone(), None)
+        .decrypt(pair, None)
         .ok_or(OpenError::Damaged("its session key does not open with the key that it names"))?;
     let format = match (packet, cipher) {
         (PKESK::V6(_), _) => Format::V2,

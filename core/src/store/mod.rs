@@ -81,6 +81,12 @@ pub trait Store: Send + Sync + 'static {
     /// One sealed record of a user.
     async fn record(&self, user: UserId, record: RecordId) -> Result<Option<StoredRecord>, StoreError>;
 
+    /// How many messages are sealed to each of a user's keysets, by keyset id. Reads an index, no message.
+    async fn keyset_use(&self, user: UserId) -> Result<Vec<KeysetUse>, StoreError>;
+
+    /// Whether a keyset of this id was removed, so that none can have the id again.
+    async fn keyset_removed(&self, keyset: KeysetId) -> Result<bool, StoreError>;
+
     /// Everything that changes from now on. Sent after the commit; a slow receiver is told that it lagged.
     fn events(&self) -> broadcast::Receiver<Event>;
 
@@ -126,6 +132,8 @@ pub enum Write {
         /// All wrapped secret keys, replaced.
         secret_keys: Option<Vec<StoredSecretKey>>,
     },
+    /// Keys of a user change, all in one: identity, keysets, rotation, slots, wrapped secret keys. → [`Written::Done`]
+    PutKeys(Box<KeyChange>),
     /// A message comes to one or more users, each copy in one mailbox. With `dedup` known already, nothing is done. → [`Written::Delivered`]
     Deliver {
         /// One for each user.
@@ -268,6 +276,68 @@ pub struct NewUser {
     pub keysets: Vec<(KeysetId, Vec<u8>)>,
     /// Slots and wrapped secret keys.
     pub secrets: StoredSecrets,
+    /// How keysets are renewed: CBOR of `keysets::RotationPolicy`.
+    pub rotation: Option<Vec<u8>>,
+}
+
+/// A change of a user's keys, done whole or not at all. What is empty or `None` stays as it is.
+#[derive(Debug, Clone)]
+pub struct KeyChange {
+    /// Whose.
+    pub user: UserId,
+    /// The identity certificate that is current from now on.
+    pub identity: Option<Vec<u8>>,
+    /// Identity certificates to keep known, each under the id that its secret key stands under once it is not current any more.
+    pub keep_identities: Vec<(KeysetId, Vec<u8>)>,
+    /// Keysets that come or change: id and encoded public record. Refused for a keyset that was removed.
+    pub put_keysets: Vec<(KeysetId, Vec<u8>)>,
+    /// Keysets that go, with their wrapped secret keys. Refused while messages are sealed to one.
+    pub remove_keysets: Vec<KeysetId>,
+    /// How keysets are renewed: CBOR of `keysets::RotationPolicy`.
+    pub rotation: Option<Vec<u8>>,
+    /// Slots to add or replace.
+    pub put_slots: Vec<StoredSlot>,
+    /// Slots to remove.
+    pub remove_slots: Vec<SlotId>,
+    /// Removes every wrapped secret key before those of `put_secret_keys` come.
+    pub drop_secret_keys: bool,
+    /// Wrapped secret keys to remove.
+    pub remove_secret_keys: Vec<Option<KeysetId>>,
+    /// Wrapped secret keys to add or replace.
+    pub put_secret_keys: Vec<StoredSecretKey>,
+}
+
+impl KeyChange {
+    /// A change of nothing yet.
+    #[must_use]
+    pub const fn of(user: UserId) -> Self {
+        Self {
+            user,
+            identity: None,
+            keep_identities: Vec::new(),
+            put_keysets: Vec::new(),
+            remove_keysets: Vec::new(),
+            rotation: None,
+            put_slots: Vec::new(),
+            remove_slots: Vec::new(),
+            drop_secret_keys: false,
+            remove_secret_keys: Vec::new(),
+            put_secret_keys: Vec::new(),
+        }
+    }
+}
+
+/// How many messages are sealed to one keyset of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeysetUse {
+    /// Which keyset; it may be removed, or never have been known here.
+    pub keyset: KeysetId,
+    /// Messages, at least one.
+    pub messages: u64,
+    /// Their padded sizes added up, in bytes.
+    pub bytes: u64,
+    /// The days of the first and of the last internal date (days since 1970-01-01, UTC).
+    pub days: (i32, i32),
 }
 
 /// What a change came to.
@@ -364,8 +434,12 @@ pub struct StoredUser {
     pub record: UserRecord,
     /// Public identity certificate.
     pub identity: Vec<u8>,
-    /// Keysets that are in use.
+    /// Keysets, those that are retired too.
     pub keysets: Vec<(KeysetId, Vec<u8>)>,
+    /// Identity certificates that are kept, the latest first; the current one may be among them.
+    pub identities: Vec<(KeysetId, Vec<u8>)>,
+    /// How keysets are renewed: CBOR of `keysets::RotationPolicy`.
+    pub rotation: Option<Vec<u8>>,
 }
 
 /// A user's secrets as stored; nothing here opens anything without a password.
@@ -480,6 +554,9 @@ pub enum StoreError {
     /// The change makes no sense: why.
     #[error("{0}")]
     Invalid(&'static str),
+    /// The message is sealed to a keyset that was removed meanwhile; seal it anew.
+    #[error("the keyset that the message is sealed to was removed")]
+    KeysetGone,
     /// The disk is full.
     #[error("the disk is full")]
     Full,

@@ -204,6 +204,7 @@ pub(super) fn new_user(user: UserId, name: &str) -> NewUser {
                 StoredSecretKey { keyset: Some(keyset), wrapped: b"keyset key".to_vec() },
             ],
         },
+        rotation: None,
     }
 }
 

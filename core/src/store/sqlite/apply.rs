@@ -43,6 +43,10 @@ pub(super) fn apply(tx: &mut Tx<'_>, entry: &LogEntry) -> Result<Applied, StoreE
         Operation::PutKeyset { user, keyset, record } => put_keyset(tx, entry, *user, *keyset, record),
         Operation::RemoveKeyset { user, keyset } => remove_keyset(tx, *user, *keyset),
         Operation::PutIdentity { user, certificate } => put_identity(tx, entry, *user, certificate),
+        Operation::KeepIdentity { user, identity, certificate } => {
+            super::keys::keep_identity(tx, entry, *user, *identity, certificate)
+        }
+        Operation::PutRotation { user, record } => super::keys::put_rotation(tx, entry, *user, record),
         Operation::CreateMailbox { user, mailbox, name, role } => {
             create_mailbox(tx, entry, *user, *mailbox, name, role.as_deref())
         }
@@ -187,7 +191,10 @@ fn remove_keyset(tx: &mut Tx<'_>, user: UserId, keyset: KeysetId) -> Result<Appl
     tx.remove(keyset.0)?;
     if let Some(id) = tx.user(user)? {
         tx.sql("DELETE FROM keysets WHERE user = ? AND keyset = ?")?.execute(params![id, keyset.0])?;
-        tx.sql("DELETE FROM secret_keys WHERE user = ? AND keyset = ?")?.execute(params![id, keyset.0])?;
+        // What came here meanwhile and is sealed to it stays readable.
+        const SECRET: &str = "DELETE FROM secret_keys WHERE user = ?1 AND keyset = ?2
+            AND NOT EXISTS (SELECT 1 FROM session_keys WHERE user = ?1 AND keyset = ?2)";
+        tx.sql(SECRET)?.execute(params![id, keyset.0])?;
         tx.effects.event(Event::Directory);
         tx.effects.event(Event::Secrets(user));
     }

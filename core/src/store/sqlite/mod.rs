@@ -14,6 +14,7 @@ mod backup;
 mod blobs;
 mod content;
 mod flags;
+mod keys;
 mod names;
 mod read;
 mod records;
@@ -25,10 +26,10 @@ mod tx;
 mod writer;
 
 use super::{
-    Attest, Attestation, Event, RecordKind, Store, StoreError, StoredPart, StoredRecord, StoredSecrets, StoredUser,
-    Totals, Write, Written,
+    Attest, Attestation, Event, KeysetUse, RecordKind, Store, StoreError, StoredPart, StoredRecord, StoredSecrets,
+    StoredUser, Totals, Write, Written,
 };
-use crate::id::{InstanceId, RecordId, SessionKeyId};
+use crate::id::{InstanceId, KeysetId, RecordId, SessionKeyId};
 use crate::operation::LogEntry;
 use crate::seal::{Sealed, SealedMessage, SealedSessionKey};
 use async_trait::async_trait;
@@ -319,6 +320,14 @@ impl Store for SqliteStore {
 
     async fn session_key(&self, user: UserId, id: SessionKeyId) -> Result<Arc<SealedSessionKey>, StoreError> {
         self.read(move |connection| read::session_key(connection, user, id)).await
+    }
+
+    async fn keyset_use(&self, user: UserId) -> Result<Vec<KeysetUse>, StoreError> {
+        self.read(move |connection| keys::usage(connection, user)).await
+    }
+
+    async fn keyset_removed(&self, keyset: KeysetId) -> Result<bool, StoreError> {
+        self.read(move |connection| keys::was_removed(connection, keyset)).await
     }
 
     async fn log(&self, of: InstanceId, after: u64, limit: usize) -> Result<Vec<LogEntry>, StoreError> {

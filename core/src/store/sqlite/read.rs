@@ -49,15 +49,22 @@ fn user(connection: &Connection, user: UserId) -> Result<i64, StoreError> {
 pub(super) fn users(connection: &Connection) -> Result<Vec<StoredUser>, StoreError> {
     let mut select = connection.prepare_cached("SELECT id, user, record, identity FROM users ORDER BY name, user")?;
     let mut keysets = connection.prepare_cached("SELECT keyset, record FROM keysets WHERE user = ? ORDER BY keyset")?;
+    const IDENTITIES: &str = "SELECT identity, certificate FROM identities WHERE user = ? ORDER BY stamp DESC";
+    let mut identities = connection.prepare_cached(IDENTITIES)?;
+    let mut rotation = connection.prepare_cached("SELECT record FROM rotations WHERE user = ?")?;
     let users = select.query_and_then([], |row| {
         let record = minicbor::decode(row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?)
             .map_err(|error| StoreError::Backend(format!("a user's record: {error}")))?;
-        let keysets = keysets.query_map([row.get::<_, i64>(0)?], |row| Ok((KeysetId(row.get(0)?), row.get(1)?)))?;
+        let id = row.get::<_, i64>(0)?;
+        let keysets = keysets.query_map([id], |row| Ok((KeysetId(row.get(0)?), row.get(1)?)))?;
+        let identities = identities.query_map([id], |row| Ok((KeysetId(row.get(0)?), row.get(1)?)))?;
         Ok(StoredUser {
             user: UserId(row.get(1)?),
             record,
             identity: row.get::<_, Option<_>>(3)?.unwrap_or_default(),
             keysets: keysets.collect::<Result<_, _>>()?,
+            identities: identities.collect::<Result<_, _>>()?,
+            rotation: rotation.query_row([id], |row| row.get(0)).optional()?,
         })
     })?;
     users.collect()

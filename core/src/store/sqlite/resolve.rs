@@ -50,6 +50,7 @@ pub(super) fn run(tx: &mut Tx<'_>, write: Write, prepared: &[Prepared]) -> Resul
             tx.effects.event(Event::Secrets(user));
             Ok(Written::Done)
         }
+        Write::PutKeys(change) => super::keys::change(tx, &change).map(done),
         Write::Deliver { copies, dedup } => deliver(tx, &copies, prepared, dedup),
         Write::Append(messages) => append(tx, &messages, prepared),
         Write::Flags { user, mailbox, uids, change, unchanged_since } => {
@@ -93,7 +94,7 @@ fn done<T>(_: T) -> Written {
     Written::Done
 }
 
-fn existing_user(tx: &mut Tx<'_>, user: UserId) -> Result<i64, StoreError> {
+pub(super) fn existing_user(tx: &mut Tx<'_>, user: UserId) -> Result<i64, StoreError> {
     tx.user(user)?.ok_or(StoreError::NotFound("user"))
 }
 
@@ -119,6 +120,9 @@ fn add_user(tx: &mut Tx<'_>, new: &NewUser) -> Result<(), StoreError> {
         perform(tx, Operation::CreateMailbox { user, mailbox, name: name.clone(), role })?;
         perform(tx, Operation::Subscribe { user, name, subscribed: true })?;
     }
+    if let Some(record) = &new.rotation {
+        perform(tx, Operation::PutRotation { user, record: record.clone() })?;
+    }
     let id = existing_user(tx, user)?;
     new.secrets.slots.iter().try_for_each(|slot| put_slot(tx, id, slot))?;
     new.secrets.secret_keys.iter().try_for_each(|key| put_secret_key(tx, id, key))
@@ -131,13 +135,13 @@ fn put_user(tx: &mut Tx<'_>, user: UserId, record: UserRecord) -> Result<(), Sto
     Ok(())
 }
 
-fn put_slot(tx: &Tx<'_>, user: i64, slot: &StoredSlot) -> Result<(), StoreError> {
+pub(super) fn put_slot(tx: &Tx<'_>, user: i64, slot: &StoredSlot) -> Result<(), StoreError> {
     let mut put = tx.sql("INSERT OR REPLACE INTO slots VALUES (?, ?, ?, ?)")?;
     put.execute(params![user, slot.id.0, slot.record, slot.last_used])?;
     Ok(())
 }
 
-fn put_secret_key(tx: &Tx<'_>, user: i64, key: &StoredSecretKey) -> Result<(), StoreError> {
+pub(super) fn put_secret_key(tx: &Tx<'_>, user: i64, key: &StoredSecretKey) -> Result<(), StoreError> {
     let keyset = key.keyset.as_ref().map_or(&[][..], |keyset| &keyset.0[..]);
     tx.sql("INSERT OR REPLACE INTO secret_keys VALUES (?, ?, ?)")?.execute(params![user, keyset, key.wrapped])?;
     Ok(())
@@ -155,6 +159,7 @@ fn place(tx: &mut Tx<'_>, placing: &Placing, prepared: Prepared) -> Result<Uid, 
         return Err(StoreError::Invalid("a session key is another user's"));
     }
     tx.mailbox_of(user, placing.mailbox)?;
+    super::keys::refuse_removed(tx, &placing.message.session_key)?;
     let local = existing_user(tx, user)?;
     let content = content::put(tx, local, &placing.message, prepared, None)?;
     put_in(tx, user, placing.mailbox, content.message, texts(&placing.flags)?)

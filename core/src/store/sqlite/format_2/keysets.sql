@@ -1,1 +1,21 @@
 -- What keysets need beside their records.
+--
+-- Identity certificates that stay known, the current one or earlier ones; `users.identity` says which is current. `identity` is
+-- what the secret key of an earlier one stands under in `secret_keys`.
+CREATE TABLE identities (
+    user INTEGER NOT NULL REFERENCES users ON DELETE CASCADE,
+    identity BLOB NOT NULL,
+    certificate BLOB NOT NULL,
+    stamp BLOB NOT NULL,
+    PRIMARY KEY (user, identity)
+) WITHOUT ROWID;
+-- How a user's keysets are renewed.
+CREATE TABLE rotations (
+    user INTEGER PRIMARY KEY REFERENCES users ON DELETE CASCADE,
+    record BLOB NOT NULL,
+    stamp BLOB NOT NULL
+);
+-- What is sealed to which keyset, and of which days, is counted in these indexes alone.
+DROP INDEX messages_by_session_key;
+CREATE INDEX messages_by_session_key ON messages (session_key, day, size);
+CREATE INDEX session_keys_by_keyset ON session_keys (user, keyset);

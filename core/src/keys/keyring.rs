@@ -48,7 +48,7 @@ pub enum KeyringError {
 }
 
 /// The smaller the more specific.
-fn rank(keyset: &Keyset) -> (u32, u64, bool) {
+pub(crate) fn rank(keyset: &Keyset) -> (u32, u64, bool) {
     (keyset.importance.count(), keyset.span.length(), keyset.span.rolls())
 }
 

@@ -55,6 +55,18 @@ impl Levels {
         self.0 & 1 << level as u8 != 0
     }
 
+    /// A bit for each level: 1 low, 2 normal, 4 high.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The levels of these bits; `None` where there are none, or others.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        if bits != 0 && bits <= Self::ALL.0 { Some(Self(bits)) } else { None }
+    }
+
     /// How many there are, 1 to 3.
     #[must_use]
     pub const fn count(self) -> u32 {
@@ -304,24 +316,30 @@ impl Keyset {
     /// When the first of its certificates that are usable `at` expires, where one does: what to warn of ahead.
     #[must_use]
     pub fn expires(&self, at: Timestamp) -> Option<Timestamp> {
-        let policy = StandardPolicy::new();
-        let expiries = self.certificates.iter().filter_map(|certificate| {
-            let valid = certificate.with_policy(&policy, system_time(at)).ok()?;
-            let certificate_ends = valid.primary_key().key_expiration_time();
-            let key_ends = valid
-                .keys()
-                .for_storage_encryption()
-                .for_transport_encryption()
-                .alive()
-                .revoked(false)
-                .map(|key| key.key_expiration_time())
-                .collect::<Option<Vec<_>>>()
-                .and_then(|ends| ends.into_iter().max());
-            [certificate_ends, key_ends].into_iter().flatten().min()
-        });
-        let since = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        expiries.min().map(|time| Timestamp::from_seconds(i64::try_from(since(time)).unwrap_or(i64::MAX)))
+        self.certificates.iter().filter_map(|certificate| certificate_expiry(certificate, at)).min()
     }
+
+    /// Whether a message could be sealed to it at an instant: whether any certificate is neither expired nor revoked.
+    #[must_use]
+    pub fn is_usable(&self, at: Timestamp) -> bool {
+        self.certificates.iter().any(|certificate| encryption_key(certificate, at).is_ok())
+    }
+}
+
+/// When a certificate that is usable `at` can't be sealed to any more, where that is known: its own expiry, or that of its last
+/// encryption key.
+pub(crate) fn certificate_expiry(certificate: &Cert, at: Timestamp) -> Option<Timestamp> {
+    let policy = StandardPolicy::new();
+    let valid = certificate.with_policy(&policy, system_time(at)).ok()?;
+    let certificate_ends = valid.primary_key().key_expiration_time();
+    let keys = valid.keys().for_storage_encryption().for_transport_encryption().alive().revoked(false);
+    let key_ends = keys
+        .map(|key| key.key_expiration_time())
+        .collect::<Option<Vec<_>>>()
+        .and_then(|ends| ends.into_iter().max());
+    let end = [certificate_ends, key_ends].into_iter().flatten().min()?;
+    let seconds = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Some(Timestamp::from_seconds(i64::try_from(seconds).unwrap_or(i64::MAX)))
 }
 
 impl fmt::Debug for Keyset {
@@ -341,10 +359,10 @@ fn system_time(at: Timestamp) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or(0))
 }
 
-type EncryptionKey = Key<key::PublicParts, key::UnspecifiedRole>;
+pub(crate) type EncryptionKey = Key<key::PublicParts, key::UnspecifiedRole>;
 
 /// The key to seal to of one certificate, and whether its owner reads SEIPD version 2.
-fn encryption_key(certificate: &Cert, at: Timestamp) -> Result<(EncryptionKey, bool), String> {
+pub(crate) fn encryption_key(certificate: &Cert, at: Timestamp) -> Result<(EncryptionKey, bool), String> {
     let policy = StandardPolicy::new();
     let valid = certificate.with_policy(&policy, system_time(at)).map_err(|error| error.to_string())?;
     if let RevocationStatus::Revoked(_) = valid.revocation_status() {

@@ -23,8 +23,12 @@ mod unlocked;
 pub(crate) mod vault;
 
 pub use argon::{Argon2Limiter, Argon2Params, ParamsError};
-pub use generate::{GenerateError, NewKeys, Profile, generate, generate_keyset};
+pub use generate::{
+    GenerateError, MOST_USER_IDS, NewKeys, Profile, generate, generate_identity, generate_keyset, generate_keyset_as,
+};
 pub use keyring::{Keyring, KeyringError};
+pub(crate) use keyset::{certificate_expiry, encryption_key};
+pub(crate) use keyring::rank;
 pub use keyset::{Keyset, Levels, Recipients, RecordError};
 pub use login::{LoginTag, LoginTags, Opened};
 pub use master::{Held, KeyError, MasterKey, WrappingKey, held};

@@ -35,22 +35,53 @@ pub enum Span {
     /// The last so many days up to now, wherever now is: for what comes in, and for imports of recent messages.
     #[n(5)]
     LastDays(#[n(0)] u16),
+    /// The calendar week, month or year that now is in, wherever now is: what comes in, and imports of the same week.
+    #[n(6)]
+    Current(#[n(0)] Period),
 }
 
 /// How long a keyset of a rotation lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
 pub enum Period {
     /// From Monday to Sunday.
+    #[n(0)]
     Week,
     /// A calendar month.
+    #[n(1)]
     Month,
     /// A calendar year.
+    #[n(2)]
     Year,
+}
+
+impl fmt::Display for Period {
+    /// `week`, `month`, `year`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Year => "year",
+        })
+    }
+}
+
+impl FromStr for Period {
+    type Err = SpanError;
+
+    fn from_str(text: &str) -> Result<Self, SpanError> {
+        match text {
+            "week" => Ok(Self::Week),
+            "month" => Ok(Self::Month),
+            "year" => Ok(Self::Year),
+            _ => Err(SpanError("a period is week, month or year")),
+        }
+    }
 }
 
 /// The text or record is not a span: why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a span of time: {0}; write always, 2026, 2026-03, 2026-W09, last-7-days or 2026-01-15..2026-03-01")]
+#[error("not a span of time: {0}; write always, 2026, 2026-03, 2026-W09, weekly, monthly, yearly, last-7-days or 2026-01-15..2026-03-01")]
 pub struct SpanError(pub(super) &'static str);
 
 const DAY: i64 = 86_400_000;
@@ -79,6 +110,7 @@ impl Span {
             Self::LastDays(days) => {
                 now.0.saturating_sub(i64::from(days).saturating_mul(DAY))..now.0.saturating_add(DAY)
             }
+            Self::Current(period) => Self::of(period, now).bounds(now),
         }
     }
 
@@ -87,6 +119,10 @@ impl Span {
     pub fn length(&self) -> u64 {
         match self {
             Self::LastDays(days) => u64::from(*days) * DAY as u64,
+            // The longest that it may be, so that its rank does not change with the time.
+            Self::Current(Period::Week) => 7 * DAY as u64,
+            Self::Current(Period::Month) => 31 * DAY as u64,
+            Self::Current(Period::Year) => 366 * DAY as u64,
             _ => {
                 let bounds = self.bounds(Timestamp(0));
                 bounds.end.abs_diff(bounds.start)
@@ -95,8 +131,9 @@ impl Span {
     }
 
     /// Whether it moves with the time.
-    pub(super) const fn rolls(&self) -> bool {
-        matches!(self, Self::LastDays(_))
+    #[must_use]
+    pub const fn rolls(&self) -> bool {
+        matches!(self, Self::LastDays(_) | Self::Current(_))
     }
 
     /// The week, month or year that holds an instant.
@@ -142,6 +179,7 @@ impl Span {
             Self::Month(y, month) => year(y) && (1..=12).contains(&month),
             Self::Week(y, week) => year(y) && Date::from_iso_week_date(y, week, Weekday::Monday).is_ok(),
             Self::LastDays(days) => days > 0,
+            Self::Current(_) => true,
         };
         if good { Ok(self) } else { Err(SpanError("there is no such time")) }
     }
@@ -182,6 +220,9 @@ impl fmt::Display for Span {
             Self::Month(year, month) => write!(f, "{year:04}-{month:02}"),
             Self::Week(year, week) => write!(f, "{year:04}-W{week:02}"),
             Self::LastDays(days) => write!(f, "last-{days}-days"),
+            Self::Current(Period::Week) => f.write_str("weekly"),
+            Self::Current(Period::Month) => f.write_str("monthly"),
+            Self::Current(Period::Year) => f.write_str("yearly"),
         }
     }
 }
@@ -189,7 +230,7 @@ impl fmt::Display for Span {
 impl FromStr for Span {
     type Err = SpanError;
 
-    /// Reads `always`, `2026`, `2026-03`, `2026-W09`, `last-7-days`, `last-week`, and days with `..` between (either may be missing).
+    /// Reads `always`, `2026`, `2026-03`, `2026-W09`, `weekly`, `monthly`, `yearly`, `last-7-days`, `last-week`, and days with `..` between (either may be missing).
     fn from_str(text: &str) -> Result<Self, SpanError> {
         let bad = || SpanError("it has another form");
         let number = |text: &str, digits: usize| {
@@ -213,6 +254,12 @@ impl FromStr for Span {
             Self::Always
         } else if text == "last-week" {
             Self::LastDays(7)
+        } else if text == "weekly" {
+            Self::Current(Period::Week)
+        } else if text == "monthly" {
+            Self::Current(Period::Month)
+        } else if text == "yearly" {
+            Self::Current(Period::Year)
         } else if let Some(days) = text.strip_prefix("last-").and_then(|rest| rest.strip_suffix("-days")) {
             Self::LastDays(days.parse().map_err(|_| bad())?)
         } else if let Some((from, until)) = text.split_once("..") {

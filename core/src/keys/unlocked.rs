@@ -56,12 +56,18 @@ impl Unlocked {
         for stored in &secrets.secret_keys {
             for secret in master.unwrap(user, stored)? {
                 let fingerprint = secret.fingerprint();
+                let current = fingerprint == keyring.identity().fingerprint();
+                let known = current || keyring.earlier(&fingerprint).is_some();
                 match stored.keyset {
-                    _ if fingerprint == keyring.identity().fingerprint() => keys.identity = Some(Arc::new(secret)),
-                    _ if keyring.earlier(&fingerprint).is_some() => keys.earlier.push(Arc::new(secret)),
-                    None => return Err(KeyError::Damaged),
-                    // Also one that the keyset's record does not name (any more): it opens what was sealed to it.
-                    Some(id) => keys.add(id, &secret),
+                    None if !known => return Err(KeyError::Damaged),
+                    // A keyset's key, also one that the keyset's record does not name (any more): it opens what was sealed to it.
+                    Some(id) if !known || keyring.get(id).is_some() => keys.add(id, &secret),
+                    _ => {}
+                }
+                if current {
+                    keys.identity = Some(Arc::new(secret));
+                } else if known {
+                    keys.earlier.push(Arc::new(secret));
                 }
             }
         }

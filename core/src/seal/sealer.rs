@@ -44,7 +44,8 @@ struct Prepared {
     /// Of the keyset's record: a changed record is another keyset.
     digest: [u8; 32],
     checked: Instant,
-    recipients: Arc<Recipients>,
+    /// Or why there are none, so that a keyset which can't be used costs one check, and one line in the log, in that time.
+    recipients: Result<Arc<Recipients>, SealError>,
     shared: Option<Shared>,
 }
 
@@ -94,10 +95,10 @@ impl Sealer {
     }
 
     /// Seals one message to the keyset that its internal date and importance choose; where none of that keyset's certificates is
-    /// usable, to the user's default keyset, with a warning in the log; never clear.
+    /// usable, to the next most specific one that covers the message, at last to the default keyset; never clear.
     ///
     /// # Errors
-    /// [`SealError::NoCertificate`] where the default keyset has none either.
+    /// [`SealError::NoCertificate`], of the default keyset, where none of them has a usable certificate.
     pub fn seal_chosen(
         &self,
         keyring: &Keyring,
@@ -107,14 +108,15 @@ impl Sealer {
         now: Instant,
     ) -> Result<SealedMessage, SealError> {
         let SealFor { user, message, importance } = target;
-        let keyset = keyring.choose(summary.internal_date, importance);
-        match self.seal(keyset, user, message, summary, content, now) {
-            Err(error @ SealError::NoCertificate { .. }) if keyset.id != keyring.default_keyset().id => {
-                tracing::warn!(%user, %error, "sealed to the default keyset instead");
-                self.seal(keyring.default_keyset(), user, message, summary, content, now)
+        let default = keyring.default_keyset();
+        let chosen = keyring.candidates(summary.internal_date, importance, Timestamp::now());
+        for keyset in chosen.filter(|keyset| keyset.id != default.id) {
+            match self.seal(keyset, user, message, summary, content, now) {
+                Err(SealError::NoCertificate { .. }) => {}
+                result => return result,
             }
-            result => result,
         }
+        self.seal(default, user, message, summary, content, now)
     }
 
     /// Forgets session keys whose window is over. Call it now and then where nothing may come in for long: keys are otherwise
@@ -147,7 +149,7 @@ impl Sealer {
                         return Ok((shared.key.clone(), Arc::clone(&shared.sealed)));
                     }
                     let fresh = now.saturating_duration_since(prepared.checked) < Self::CHECKED_FOR;
-                    fresh.then(|| (Arc::clone(&prepared.recipients), prepared.checked))
+                    fresh.then(|| (prepared.recipients.clone(), prepared.checked))
                 }
                 None => None,
             }
@@ -155,7 +157,19 @@ impl Sealer {
         // The costly part is done without the lock; two tasks that race here make a key each, and both are good.
         let (recipients, checked) = match known {
             Some(known) => known,
-            None => (Arc::new(keyset.recipients(Timestamp::now())?), now),
+            None => (keyset.recipients(Timestamp::now()).map(Arc::new), now),
+        };
+        let recipients = match recipients {
+            Ok(recipients) => recipients,
+            Err(error) => {
+                if checked == now {
+                    tracing::warn!(%user, %error, "nothing can be sealed to a keyset; the next that covers a message takes its place");
+                    let digest = *keyset.digest();
+                    let prepared = Prepared { digest, checked, recipients: Err(error.clone()), shared: None };
+                    self.lock().keysets.insert(at, prepared);
+                }
+                return Err(error);
+            }
         };
         let key = SessionKey::random(recipients.v2)?;
         let packets = seal_key(&key, &recipients)?;
@@ -166,7 +180,7 @@ impl Sealer {
             key: key.clone(),
             sealed: Arc::clone(&sealed),
         });
-        let prepared = Prepared { digest: *keyset.digest(), checked, recipients, shared };
+        let prepared = Prepared { digest: *keyset.digest(), checked, recipients: Ok(recipients), shared };
         self.lock().keysets.insert(at, prepared);
         Ok((key, sealed))
     }

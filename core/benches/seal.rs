@@ -1,12 +1,14 @@
 //! Sealing and opening one message, both parts, on one core.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use mesyx_core::id::KeysetId;
 use mesyx_core::keys::{Keyring, Keyset, Levels, MasterKey, NewKeys, Profile, Span, Unlocked, generate_keyset};
 use mesyx_core::seal::{PartContext, Sealer, open_body, open_summary};
 use mesyx_core::store::StoredSecrets;
 use mesyx_sdk::{Content, MessageId, Summary, Timestamp, UserId, mime};
+use sequoia_openpgp::cert::{CertBuilder, CipherSuite};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,14 @@ fn keys(profile: Profile, certificates: usize) -> Keys {
     Keys { user, keyset, unlocked }
 }
 
+/// A keyset of one RSA certificate, as people bring it: it is sealed to here, and opened elsewhere.
+fn rsa() -> (UserId, Keyset) {
+    let builder = CertBuilder::new().set_cipher_suite(CipherSuite::RSA3k).add_storage_encryption_subkey();
+    let (certificate, _) = builder.generate().unwrap();
+    let keyset = Keyset::new(KeysetId::random(), "rsa", Span::Always, Levels::ALL, vec![certificate]).unwrap();
+    (UserId::random(), keyset)
+}
+
 fn mail(size: usize) -> (Content, Summary) {
     let mut bytes = b"Date: Sun, 22 Nov 2026 22:00:00 +0000\r\nFrom: Alice <alice@example.org>\r\nTo: Bob <bob@example.net>\r\n\
         Subject: Four kilobytes\r\nMessage-ID: <1@example.org>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n"
@@ -43,25 +53,46 @@ fn mail(size: usize) -> (Content, Summary) {
     (content, summary)
 }
 
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
+
+fn group<'a>(c: &'a mut Criterion, label: &str, size: usize) -> Group<'a> {
+    let mut group = c.benchmark_group(format!("{label}, {} KiB", size / 1024));
+    group.throughput(Throughput::Elements(1)).sample_size(30);
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    group
+}
+
+fn sealing(group: &mut Group<'_>, user: UserId, keyset: &Keyset, size: usize) {
+    let (content, summary) = mail(size);
+    for (name, window) in [("seal, a session key each", Duration::ZERO), ("seal, shared", Sealer::WINDOW)] {
+        let sealer = Sealer::new(window);
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let message = MessageId::random();
+                sealer.seal(keyset, user, message, &summary, &content, Instant::now()).unwrap()
+            });
+        });
+    }
+}
+
 fn seal(c: &mut Criterion) {
-    for (label, profile, certificates) in
-        [("v4", Profile::V4, 1), ("v4 x3", Profile::V4, 3), ("v6", Profile::V6, 1), ("ML-KEM", Profile::PostQuantum, 1)]
-    {
+    let (user, keyset) = rsa();
+    for size in [4096, 65536] {
+        sealing(&mut group(c, "RSA 3072", size), user, &keyset, size);
+    }
+    for (label, profile, certificates) in [
+        ("v4", Profile::V4, 1),
+        ("v4 x3", Profile::V4, 3),
+        ("v6", Profile::V6, 1),
+        ("v6 x3", Profile::V6, 3),
+        ("ML-KEM", Profile::PostQuantum, 1),
+        ("ML-KEM x3", Profile::PostQuantum, 3),
+    ] {
         let keys = keys(profile, certificates);
         for size in [4096, 65536] {
             let (content, summary) = mail(size);
-            let mut group = c.benchmark_group(format!("{label}, {} KiB", size / 1024));
-            group.throughput(Throughput::Elements(1)).sample_size(30);
-            group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
-            for (name, window) in [("seal, a session key each", Duration::ZERO), ("seal, shared", Sealer::WINDOW)] {
-                let sealer = Sealer::new(window);
-                group.bench_function(name, |b| {
-                    b.iter(|| {
-                        let message = MessageId::random();
-                        sealer.seal(&keys.keyset, keys.user, message, &summary, &content, Instant::now()).unwrap()
-                    });
-                });
-            }
+            let mut group = group(c, label, size);
+            sealing(&mut group, keys.user, &keys.keyset, size);
             let message = MessageId::random();
             let sealed = Sealer::default();
             let sealed = sealed.seal(&keys.keyset, keys.user, message, &summary, &content, Instant::now()).unwrap();

@@ -333,10 +333,8 @@ pub(crate) fn certificate_expiry(certificate: &Cert, at: Timestamp) -> Option<Ti
     let valid = certificate.with_policy(&policy, system_time(at)).ok()?;
     let certificate_ends = valid.primary_key().key_expiration_time();
     let keys = valid.keys().for_storage_encryption().for_transport_encryption().alive().revoked(false);
-    let key_ends = keys
-        .map(|key| key.key_expiration_time())
-        .collect::<Option<Vec<_>>>()
-        .and_then(|ends| ends.into_iter().max());
+    let key_ends =
+        keys.map(|key| key.key_expiration_time()).collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max());
     let end = [certificate_ends, key_ends].into_iter().flatten().min()?;
     let seconds = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Some(Timestamp::from_seconds(i64::try_from(seconds).unwrap_or(i64::MAX)))

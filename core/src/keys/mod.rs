@@ -26,10 +26,10 @@ pub use argon::{Argon2Limiter, Argon2Params, ParamsError};
 pub use generate::{
     GenerateError, MOST_USER_IDS, NewKeys, Profile, generate, generate_identity, generate_keyset, generate_keyset_as,
 };
-pub use keyring::{Keyring, KeyringError};
-pub(crate) use keyset::{certificate_expiry, encryption_key};
 pub(crate) use keyring::rank;
+pub use keyring::{Keyring, KeyringError};
 pub use keyset::{Keyset, Levels, Recipients, RecordError};
+pub(crate) use keyset::{certificate_expiry, encryption_key};
 pub use login::{LoginTag, LoginTags, Opened};
 pub use master::{Held, KeyError, MasterKey, WrappingKey, held};
 pub use password::PasswordError;

@@ -81,7 +81,9 @@ impl FromStr for Period {
 
 /// The text or record is not a span: why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a span of time: {0}; write always, 2026, 2026-03, 2026-W09, weekly, monthly, yearly, last-7-days or 2026-01-15..2026-03-01")]
+#[error(
+    "not a span of time: {0}; write always, 2026, 2026-03, 2026-W09, weekly, monthly, yearly, last-7-days or 2026-01-15..2026-03-01"
+)]
 pub struct SpanError(pub(super) &'static str);
 
 const DAY: i64 = 86_400_000;

@@ -138,5 +138,8 @@ fn unreadable(error: &openpgp::anyhow::Error) -> ImportError {
     let cut = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof)
     };
-    if error.chain().any(cut) { ImportError::Truncated } else { ImportError::Damaged(one_line(error)) }
+    // Inside of a key's fields the library says it in words.
+    let told =
+        matches!(error.downcast_ref(), Some(openpgp::Error::MalformedPacket(what)) if what == "Truncated packet");
+    if told || error.chain().any(cut) { ImportError::Truncated } else { ImportError::Damaged(one_line(error)) }
 }

@@ -49,6 +49,10 @@ pub(crate) struct Shared {
     pub(crate) runtime: tokio::runtime::Handle,
     /// Whoever changes keys holds it: commands, and the rotation that an unlocked session does.
     pub(crate) administration: Arc<tokio::sync::Mutex<()>>,
+    /// Itself, for work that outlives a call.
+    pub(crate) me: crate::pgp::Me,
+    pub(crate) lookups: crate::pgp::Lookups,
+    pub(crate) noted: crate::pgp::Noted,
     settings: RwLock<Arc<Settings>>,
     limiter: RwLock<Argon2Limiter>,
     directory: RwLock<Arc<Known>>,
@@ -190,7 +194,11 @@ impl Core {
         refuse_contradictions(&settings)?;
         let events = store.events();
         let administration = Arc::new(tokio::sync::Mutex::default());
-        let shared = Arc::new(Shared {
+        let limiter = limiter(&settings)?;
+        let shared = Arc::new_cyclic(|me| Shared {
+            me: Weak::clone(me),
+            lookups: crate::pgp::Lookups::default(),
+            noted: crate::pgp::Noted::default(),
             store,
             instance,
             sealer: Sealer::new(settings.sealing_window),
@@ -201,7 +209,7 @@ impl Core {
             argon2_queue: Arc::new(Semaphore::new(Shared::argon2_waiting())),
             runtime: tokio::runtime::Handle::current(),
             administration: Arc::clone(&administration),
-            limiter: RwLock::new(limiter(&settings)?),
+            limiter: RwLock::new(limiter),
             settings: RwLock::new(Arc::new(settings)),
             directory: RwLock::default(),
         });
@@ -466,6 +474,7 @@ async fn tell(shared: &Shared, events: Vec<Event>, lagged: bool) {
         match event {
             Event::Directory => directory = true,
             Event::Secrets(user) => drop(secrets.insert(user)),
+            Event::Records(user) => shared.records_changed(user),
             event => Batch::add(&mut batches, event),
         }
     }
@@ -475,6 +484,7 @@ async fn tell(shared: &Shared, events: Vec<Event>, lagged: bool) {
     }
     if lagged {
         shared.access.feeds.lagged();
+        shared.access.unlocked().iter().for_each(|open| open.contacts.touch());
         secrets.extend(shared.access.unlocked().iter().map(|open| open.member.id));
     }
     if directory {

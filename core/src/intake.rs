@@ -67,6 +67,7 @@ impl Shared {
         let dedup = envelope.dedup.as_deref().map(|name| self.dedup(bridge, name, &users));
         let Envelope { id, content, origin, importance, from, to, junk, .. } = envelope;
         let places = self.places(&users, junk).await?;
+        let keys = self.keys_in(&content, &origin, junk, date);
         let job = SealJob {
             shared: Arc::clone(self),
             targets: self.seal_for(&users, |user| SealFor { user, message: id, importance })?,
@@ -86,6 +87,7 @@ impl Shared {
         self.trace.delivered(&self.instance, id, from.as_ref(), to.iter().map(|to| &to.address), what);
         if !duplicate {
             users.iter().for_each(|user| self.quota.add(*user, size));
+            self.note_keys(&users, keys);
             metrics::counter!("mesyx_messages_accepted_total", "bridge" => bridge.to_owned()).increment(1);
         }
         Ok(Accepted { id, duplicate })

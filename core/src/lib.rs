@@ -23,7 +23,7 @@ pub mod instance;
 mod intake;
 pub mod keys;
 pub mod operation;
-mod pgp;
+pub mod pgp;
 mod quota;
 mod records;
 pub mod seal;

@@ -54,7 +54,9 @@ impl Shared {
             Error::new(ErrorKind::Unavailable, "a note can't be sealed to the user's identity certificate")
         })?;
         let new = NewRecord { user, record, kind, day, sealed, most, only_new };
-        self.store.write(Write::PutRecord(new)).await.map_err(stored).map(drop)
+        self.store.write(Write::PutRecord(new)).await.map_err(stored)?;
+        self.records_changed(user);
+        Ok(())
     }
 
     /// Removes records.
@@ -65,7 +67,17 @@ impl Shared {
         if records.is_empty() {
             return Ok(());
         }
-        self.store.write(Write::RemoveRecords { user, records }).await.map_err(stored).map(drop)
+        self.store.write(Write::RemoveRecords { user, records }).await.map_err(stored)?;
+        self.records_changed(user);
+        Ok(())
+    }
+
+    /// What is kept of a user's records in memory is not believed any more. Done before a change is answered, not only when the store's
+    /// event comes round: whoever changed a policy can rely on it from then on.
+    pub(crate) fn records_changed(&self, user: UserId) {
+        if let Some(open) = self.access.open_user(user) {
+            open.contacts.touch();
+        }
     }
 
     /// A user's records of one kind, opened, the oldest write first. One that does not open is left out, with a warning in the log.
@@ -91,7 +103,7 @@ impl Shared {
         Ok(found.filter(|stored| stored.kind == kind).and_then(|stored| self.open_record(keys, &stored)))
     }
 
-    fn open_record(&self, keys: &Unlocked, stored: &StoredRecord) -> Option<OpenedRecord> {
+    pub(crate) fn open_record(&self, keys: &Unlocked, stored: &StoredRecord) -> Option<OpenedRecord> {
         let StoredRecord { record, kind, day, sealed, .. } = stored;
         let context = RecordContext { user: keys.user(), record: *record, kind: *kind, day: *day };
         match open_record(keys, &context, self.instance.public_key(), sealed) {

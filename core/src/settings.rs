@@ -1,5 +1,6 @@
 //! What the operator decides about the core, already checked by the program.
 
+use crate::pgp::PgpSettings;
 use mesyx_sdk::{Domain, MailAddress};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub struct Settings {
     pub sealing_window: Duration,
     /// Bounds of the caches of opened messages.
     pub caches: Caches,
+    /// PGP for mail that leaves.
+    pub pgp: PgpSettings,
 }
 
 impl Settings {
@@ -52,6 +55,7 @@ impl Settings {
             argon2: Argon2Settings::default(),
             sealing_window: Duration::from_secs(10),
             caches: Caches::default(),
+            pgp: PgpSettings::default(),
         }
     }
 }

@@ -104,6 +104,11 @@ impl Access {
         self.close(user);
     }
 
+    /// A user whose keys are open.
+    pub(crate) fn open_user(&self, user: UserId) -> Option<Arc<OpenUser>> {
+        lock(&self.open).get(&user).cloned()
+    }
+
     pub(crate) fn unlocked(&self) -> Vec<Arc<OpenUser>> {
         let mut open: Vec<_> = lock(&self.open).values().cloned().collect();
         open.sort_by(|a, b| a.member.name.cmp(&b.member.name));

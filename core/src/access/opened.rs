@@ -19,6 +19,8 @@ pub(crate) struct OpenUser {
     pub(crate) member: Arc<Member>,
     pub(crate) keys: Unlocked,
     pub(crate) since: Timestamp,
+    /// The user's contacts; they go when the keys are closed.
+    pub(crate) contacts: crate::pgp::OpenBook,
     session_keys: Mutex<Lru<SessionKeyId, Arc<SessionKey>>>,
     state: Mutex<State>,
 }
@@ -47,7 +49,8 @@ pub(crate) struct Live {
 impl OpenUser {
     pub(crate) fn new(member: Arc<Member>, keys: Unlocked) -> Self {
         let session_keys = Mutex::new(Lru::new(SESSION_KEYS));
-        Self { member, keys, since: Timestamp::now(), session_keys, state: Mutex::default() }
+        let contacts = crate::pgp::OpenBook::default();
+        Self { member, keys, since: Timestamp::now(), contacts, session_keys, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -86,6 +86,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether a keyset of this id was removed, so that none can have the id again.
     async fn keyset_removed(&self, keyset: KeysetId) -> Result<bool, StoreError>;
+    /// A value that this instance keeps for a while, by its hash.
+    async fn cached(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Everything that changes from now on. Sent after the commit; a slow receiver is told that it lagged.
     fn events(&self) -> broadcast::Receiver<Event>;
@@ -243,6 +245,20 @@ pub enum Write {
     },
     /// A named value of this instance comes, changes, or goes (`None`). Local. → [`Written::Done`]
     PutValue(String, Option<Vec<u8>>),
+    /// A value that this instance keeps for a while comes or changes; those written before the day `oldest` go, and the oldest beyond `most`.
+    /// Local. → [`Written::Done`]
+    PutCached {
+        /// What it is kept under.
+        hash: [u8; 32],
+        /// Days since 1970-01-01, UTC.
+        day: i32,
+        /// The value, sealed by the caller.
+        value: Vec<u8>,
+        /// The first day whose values stay.
+        oldest: i32,
+        /// Most values.
+        most: u32,
+    },
     /// Operations of another instance, with the content that they place. Known ones are passed over. → [`Written::Done`]
     Merge {
         /// The entries.

@@ -347,6 +347,10 @@ impl Store for SqliteStore {
         self.read(move |connection| records::one(connection, user, record)).await
     }
 
+    async fn cached(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(move |connection| records::cached(connection, hash)).await
+    }
+
     fn events(&self) -> broadcast::Receiver<Event> {
         self.inner.shared.events.subscribe()
     }

@@ -176,3 +176,29 @@ pub(super) fn one(connection: &Connection, user: UserId, record: RecordId) -> Re
     let mut select = connection.prepare_cached(&format!("{SELECT} AND r.record = ?"))?;
     Ok(select.query_row(params![user.0, record.0], read).optional()?)
 }
+
+/// Carries out [`crate::store::Write::PutCached`].
+pub(super) fn put_cached(
+    tx: &Tx<'_>,
+    hash: [u8; 32],
+    day: i32,
+    value: &[u8],
+    oldest: i32,
+    most: u32,
+) -> Result<Written, StoreError> {
+    tx.sql("DELETE FROM cached WHERE day < ?")?.execute([oldest])?;
+    tx.sql("INSERT OR REPLACE INTO cached VALUES (?, ?, ?)")?.execute(params![hash, day, value])?;
+    let count: i64 = tx.sql("SELECT count(*) FROM cached")?.query_row([], |row| row.get(0))?;
+    if count > i64::from(most) {
+        const SQL: &str =
+            "DELETE FROM cached WHERE hash IN (SELECT hash FROM cached WHERE hash <> ?1 ORDER BY day LIMIT ?2)";
+        tx.sql(SQL)?.execute(params![hash, count - i64::from(most)])?;
+    }
+    Ok(Written::Done)
+}
+
+/// A value that is kept for a while.
+pub(super) fn cached(connection: &Connection, hash: [u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT value FROM cached WHERE hash = ?")?;
+    Ok(select.query_row([hash], |row| row.get(0)).optional()?)
+}

@@ -77,6 +77,7 @@ pub(super) fn run(tx: &mut Tx<'_>, write: Write, prepared: &[Prepared]) -> Resul
             Ok(Written::Done)
         }
         Write::PutRecord(new) => records::put(tx, new),
+        Write::PutCached { hash, day, value, oldest, most } => records::put_cached(tx, hash, day, &value, oldest, most),
         Write::RemoveRecords { user, records } => records::remove(tx, user, &records),
         Write::PutValue(name, Some(value)) => {
             tx.sql("INSERT OR REPLACE INTO named_values VALUES (?, ?)")?.execute(params![name, value])?;

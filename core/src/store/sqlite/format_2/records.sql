@@ -15,3 +15,6 @@ CREATE TABLE records (
 );
 CREATE UNIQUE INDEX records_by_id ON records (user, record);
 CREATE INDEX records_by_kind ON records (user, kind, stamp) WHERE sealed IS NOT NULL;
+-- Values that this instance keeps for a while, by a keyed hash, sealed under the instance key: local, never logged.
+CREATE TABLE cached (hash BLOB PRIMARY KEY, day INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX cached_by_day ON cached (day);

@@ -2,6 +2,8 @@
 
 use crate::proto;
 use crate::proxy::Network;
+use crate::verify::{self, VerifyConfig};
+use mesyx_net::DnsConfig;
 use mesyx_sdk::{ConfigErrors, ListenSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,10 @@ pub struct SmtpConfig {
     pub listeners: Vec<Listener>,
     /// What a connection and a message may cost.
     pub limits: LimitsConfig,
+    /// Whether a message comes from whom it says: SPF, DKIM, DMARC and ARC.
+    pub verify: VerifyConfig,
+    /// How names are looked up. The program puts its own section `dns` here.
+    pub dns: DnsConfig,
 }
 
 /// The table `bridges.submission`: mail from our own users' programs.
@@ -106,6 +112,8 @@ impl Default for SmtpConfig {
                 Listener::new("smtp-v6", "[::]:25", TlsMode::Starttls),
             ],
             limits: LimitsConfig::default(),
+            verify: VerifyConfig::default(),
+            dns: DnsConfig::default(),
         }
     }
 }
@@ -172,6 +180,8 @@ pub(crate) struct Checked {
     pub(crate) message_time: Duration,
     /// In bytes per second; not 0.
     pub(crate) minimum_rate: u32,
+    /// What is checked of mail from strangers, and by which name servers.
+    pub(crate) verify: Option<(verify::Checked, DnsConfig)>,
 }
 
 #[derive(Debug, Clone)]
@@ -181,6 +191,22 @@ pub(crate) struct CheckedListener {
     /// Networks that send PROXY headers; `None` where there are no such headers.
     pub(crate) proxy: Option<Vec<Network>>,
     pub(crate) login_in_clear: bool,
+}
+
+/// Checks all of the table `bridge.smtp` that the schema can't.
+pub(crate) fn check_smtp(config: &SmtpConfig) -> Result<Checked, ConfigErrors> {
+    let mut errors = ConfigErrors::default();
+    let verify = config.verify.check(&mut errors);
+    for (key, what) in config.dns.check() {
+        errors.push(format!("dns.{key}"), what, "write it as \"127.0.0.1\" or \"[::1]:5353\"");
+    }
+    match check(&config.listeners, &config.limits, "smtp") {
+        Ok(checked) => errors.or(Checked { verify: Some((verify, config.dns.clone())), ..checked }),
+        Err(others) => {
+            errors.0.extend(others.0);
+            Err(errors)
+        }
+    }
 }
 
 /// Checks the values that the schema can't; `prefix` names listeners that have no name.
@@ -226,6 +252,7 @@ pub(crate) fn check(listeners: &[Listener], limits: &LimitsConfig, prefix: &str)
         timeout: Duration::from_secs(limits.timeout_seconds.into()),
         message_time: Duration::from_secs(limits.message_seconds.into()),
         minimum_rate: limits.minimum_rate,
+        verify: None,
     })
 }
 

@@ -7,9 +7,10 @@ use crate::proxy;
 use crate::server::{Shared, stopped};
 use crate::stream::Stream;
 use crate::unanswered::Fingerprint;
+use crate::verify::{Action, Peer};
 use mesyx_sdk::{
-    Accepted, ClientInfo, Credentials, Envelope, Error, ErrorKind, MessageId, RecipientStatus, Secret, Sender,
-    Timestamp, UserId,
+    Accepted, Address, ClientInfo, Content, Credentials, Envelope, Error, ErrorKind, MessageId, RecipientStatus,
+    Secret, Sender, Timestamp, UserId,
 };
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -313,10 +314,18 @@ impl Connection {
         Ok(tls)
     }
 
-    async fn recipient(&self, address: &mesyx_sdk::Address) -> Result<RecipientStatus, Error> {
+    async fn recipient(&self, address: &Address) -> Result<RecipientStatus, Error> {
         match &self.user {
             Some(user) => user.recipient(address).await,
-            None => self.shared.host.recipient(address, &Sender::Stranger).await,
+            None => {
+                let status = self.shared.host.recipient(address, &Sender::Stranger).await?;
+                if status == RecipientStatus::Local
+                    && let Some(strangers) = &self.shared.strangers
+                {
+                    strangers.gate.recipient(self.ip, self.session.sender(), address, Timestamp::now())?;
+                }
+                Ok(status)
+            }
         }
     }
 
@@ -338,7 +347,10 @@ impl Connection {
         let bytes = envelope.content.len();
         let result = match known {
             Some(id) => Ok(Accepted { id, duplicate: true }),
-            None => self.hand_over(envelope).await,
+            None => match self.screen(envelope, trace).await {
+                Ok(envelope) => self.hand_over(envelope).await,
+                Err(error) => Err(error),
+            },
         };
         drop(reservation);
         if let Ok(accepted) = &result {
@@ -348,6 +360,40 @@ impl Connection {
             self.unheard = fingerprint.map(|fingerprint| (fingerprint, accepted.id));
         }
         result
+    }
+
+    /// What a stranger's message goes through before it is taken: who it comes from, and no field in it that claims to be ours.
+    async fn screen(&self, mut envelope: Envelope, trace: usize) -> Result<Envelope, Error> {
+        let Some(strangers) = &self.shared.strangers else { return Ok(envelope) };
+        strangers.gate.message(self.ip, envelope.received)?;
+        let mut field = String::new();
+        if let Some(verifier) = strangers.verifier.as_ref().filter(|verifier| verifier.checks(self.ip)) {
+            let from = envelope.from.as_ref().and_then(Address::as_mail);
+            let peer = Peer { ip: self.ip, helo: self.session.helo(), from };
+            let verdict = verifier.check(envelope.content.bytes().slice(trace..), peer).await;
+            self.shared.meters.verified(&verdict.checks);
+            match verdict.action {
+                Action::Take => {}
+                Action::Junk(why) => {
+                    debug!(bridge = self.shared.protocol, id = %envelope.id, why, "a message goes to Junk");
+                    envelope.junk = true;
+                }
+                Action::Refuse(why) => return Err(Error::new(ErrorKind::Forbidden, why)),
+            }
+            envelope.origin.checks = verdict.checks;
+            field = verdict.field;
+        }
+        // The bytes have no other owner by now, so they are changed in place.
+        let mut bytes = Vec::from(std::mem::take(&mut envelope.content).into_bytes());
+        strangers.claims.take_out(&mut bytes, trace);
+        if !field.is_empty() {
+            // Return-Path stays the first line (RFC 5321, section 4.4); the newest of what we found stands above Received.
+            let at = memchr::memchr(b'\n', &bytes[..trace]).map_or(0, |end| end + 1);
+            bytes.reserve_exact(field.len());
+            bytes.splice(at..at, field.into_bytes());
+        }
+        envelope.content = Content::from(bytes);
+        Ok(envelope)
     }
 
     async fn hand_over(&self, envelope: Envelope) -> Result<Accepted, Error> {

@@ -24,9 +24,11 @@ mod proxy;
 mod server;
 mod stream;
 mod unanswered;
+mod verify;
 
 pub use config::{LimitsConfig, Listener, SmtpConfig, SubmissionConfig, TlsMode};
 pub use proto::plain_response;
+pub use verify::{DmarcMode, GreylistConfig, RateConfig, VerifyConfig};
 
 use config::Checked;
 use mesyx_sdk::config::schema;
@@ -58,7 +60,7 @@ impl Bridge for Smtp {
 
     fn build(config: Config) -> Result<Self, ConfigErrors> {
         let config: SmtpConfig = config.parse()?;
-        config::check(&config.listeners, &config.limits, "smtp").map(Self)
+        config::check_smtp(&config).map(Self)
     }
 
     fn listeners(&self) -> Vec<ListenSpec> {

@@ -30,6 +30,15 @@ impl Meters {
         }
     }
 
+    /// A message was checked with these results, as `method=result`.
+    pub(crate) fn verified(&self, checks: &[String]) {
+        for (method, result) in checks.iter().filter_map(|check| check.split_once('=')) {
+            let (method, result) = (method.to_owned(), result.to_owned());
+            counter!("mesyx_smtp_checks_total", "bridge" => self.bridge, "method" => method, "result" => result)
+                .increment(1);
+        }
+    }
+
     /// A refusal with this code was said.
     pub(crate) fn refused(&self, code: u16) {
         counter!("mesyx_smtp_refusals_total", "bridge" => self.bridge, "code" => code.to_string()).increment(1);

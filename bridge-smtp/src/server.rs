@@ -6,6 +6,7 @@ use crate::limits::Connections;
 use crate::meters::Meters;
 use crate::proto::{Role, Settings};
 use crate::unanswered::Unanswered;
+use crate::verify::{Claims, Gate, Verifier};
 use mesyx_sdk::{Fatal, Health, Host, ServerTls};
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
@@ -33,6 +34,16 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<Connections>,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) meters: Meters,
+    /// What is asked and checked of strangers; `None` where none come.
+    pub(crate) strangers: Option<Strangers>,
+}
+
+/// What mail from strangers goes through.
+pub(crate) struct Strangers {
+    pub(crate) gate: Gate,
+    pub(crate) claims: Claims,
+    /// `None` where nothing is to be checked.
+    pub(crate) verifier: Option<Verifier>,
 }
 
 /// Serves until the host stops.
@@ -62,6 +73,7 @@ pub(crate) async fn serve(
         connections: Connections::new(checked.connections, checked.connections_per_ip),
         stopping,
         meters: Meters::new(protocol),
+        strangers: strangers(&*host, checked)?,
         host: Arc::clone(&host),
     });
     let mut tasks = JoinSet::new();
@@ -74,6 +86,13 @@ pub(crate) async fn serve(
     while tasks.join_next().await.is_some() {}
     info!(bridge = protocol, "stopped");
     Ok(())
+}
+
+fn strangers(host: &dyn Host, checked: &Checked) -> Result<Option<Strangers>, Fatal> {
+    let Some((verify, dns)) = &checked.verify else { return Ok(None) };
+    let verifier = Verifier::new(verify, dns, host.hostname());
+    let verifier = verifier.map_err(|error| Fatal::new(format!("checking who mail comes from: {error}")))?;
+    Ok(Some(Strangers { gate: Gate::new(verify), claims: Claims::new(host.hostname()), verifier }))
 }
 
 async fn bind(host: &dyn Host, listener: &CheckedListener) -> Result<TcpListener, Fatal> {

@@ -24,6 +24,12 @@ impl Content {
         self.0.clone()
     }
 
+    /// The bytes themselves: their only owner may change them in place.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+
     /// The piece `start..end`, cut to what there is; never panics. Shares the memory.
     #[must_use]
     pub fn slice(&self, start: u64, end: u64) -> Self {

@@ -314,6 +314,18 @@ impl Session {
         self.user.is_some()
     }
 
+    /// The envelope sender of the message that is being handed in, where it has one.
+    #[must_use]
+    pub fn sender(&self) -> Option<&MailAddress> {
+        self.transaction.as_ref().and_then(Transaction::sender)
+    }
+
+    /// The name that the peer gave itself.
+    #[must_use]
+    pub fn helo(&self) -> &str {
+        self.greeted.as_ref().map_or("", |greeted| greeted.name.as_str())
+    }
+
     pub(super) fn say(&mut self, reply: Reply) {
         if reply.is_refusal() {
             self.refusals.push(reply.code);

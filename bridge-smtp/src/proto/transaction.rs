@@ -29,6 +29,12 @@ pub(super) struct Transaction {
     pub(super) assembly: Option<Assembly>,
 }
 
+impl Transaction {
+    pub(super) const fn sender(&self) -> Option<&MailAddress> {
+        self.from.as_ref()
+    }
+}
+
 /// A recipient whose address is being looked up.
 #[derive(Debug)]
 pub(super) struct Pending(Recipient);

@@ -29,6 +29,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: User,
     },
+    /// Keys of correspondents, and how mail to them is protected. Needs the user's password, or the recovery key.
+    #[command(after_help = "Example: mesyx contact list alice")]
+    Contact {
+        #[command(subcommand)]
+        command: crate::commands::contact::Contact,
+    },
     /// Serve until SIGTERM. SIGHUP reads configuration and certificates again.
     #[command(after_help = "Example: mesyx run --config /etc/mesyx/mesyx.toml")]
     Run,

@@ -145,6 +145,8 @@ fn configuration(log: &str) -> Value {
         // What is in it is thrown away.
         "memory": { "lock": "off" },
         "login": { "sessions_per_user": 10_000 },
+        // A demo asks nobody on the Internet.
+        "pgp": { "wkd": false },
         "bridge": {
             "smtp": { "listeners": [listener("smtp", "starttls")], "limits": { "connections_per_ip": 10_000 } },
             "submission": {

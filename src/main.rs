@@ -15,6 +15,7 @@ mod init;
 mod operate;
 mod serve;
 mod tls;
+mod wkd;
 
 use clap::Parser;
 use std::alloc::System;

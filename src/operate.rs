@@ -1,5 +1,7 @@
 //! Carries out what an operator asks of the core.
 
+pub(crate) mod contact;
+
 use crate::control::{Hidden, Proof, Request};
 use crate::exit::{Failure, trying};
 use mesyx_core::admin::{Account, AddedAccount, NewAccount, Proof as CoreProof};
@@ -57,6 +59,7 @@ pub(crate) async fn operate(core: &Core, request: Request) -> Result<Value, Fail
         Request::AppPasswordList { name } => json(core.app_passwords(&name).await?),
         Request::AppPasswordRevoke { name, which } => done(core.revoke_app_password(&name, &which).await),
         Request::SecretSet { name, value } => set_secret(core, &name, Some(value.0)).await,
+        Request::Contact { name, proof, change } => contact::carry_out(core, &name, proof, change).await,
         Request::SecretList => json(names(core).await?),
         Request::SecretRemove { name } => set_secret(core, &name, None).await,
         Request::Backup { to } => done(core.backup(&to).await),

@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod backup;
+pub(crate) mod contact;
 mod secret;
 mod show;
 mod user;
@@ -28,6 +29,7 @@ pub(crate) fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Init(init) => crate::init::init(&init),
         Command::Check(output) => check(&find(config), output.json),
         Command::User { command } => user::execute(&load(config)?, command),
+        Command::Contact { command } => contact::execute(&load(config)?, command),
         Command::Run => {
             let checked = load(config)?;
             let log = logging::start(&checked.log);

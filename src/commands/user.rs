@@ -131,7 +131,7 @@ fn new_password(from: &NewPassword) -> Result<Secret, Failure> {
     Ok(first)
 }
 
-fn proof(from: &OldPassword) -> Result<Proof, Failure> {
+pub(super) fn proof(from: &OldPassword) -> Result<Proof, Failure> {
     if let Some(path) = &from.recovery_key_file {
         return Ok(Proof::RecoveryKey(Hidden(from_file(path)?)));
     }

@@ -30,10 +30,8 @@ pub(crate) struct Checked {
     /// Where the admin listener listens, if anywhere.
     pub(crate) admin: Option<SocketAddr>,
     /// How names are looked up.
-    #[allow(dead_code, reason = "for parts that look up names beside the bridges")]
     pub(crate) dns: mesyx_net::DnsConfig,
     /// How files are fetched.
-    #[allow(dead_code, reason = "for parts that fetch files beside the bridges")]
     pub(crate) https: mesyx_net::HttpsConfig,
     /// The control socket.
     pub(crate) control_socket: PathBuf,
@@ -223,6 +221,7 @@ fn core(located: &mut Located, file: &File, base: &Path) -> Option<CoreSettings>
     settings.argon2 = Argon2Settings { memory_kib: argon2.memory_kib, passes: argon2.passes, lanes: argon2.lanes };
     settings.sealing_window = Duration::from_secs(file.sealing.window);
     settings.caches = Caches { summary_bytes: file.caches.summary_bytes, body_bytes: file.caches.body_bytes };
+    settings.pgp = file.pgp.settings();
     contradictions(located, file, &settings);
     Some(settings)
 }

@@ -9,6 +9,7 @@ pub(crate) mod check;
 pub(crate) mod locate;
 pub(crate) mod memory;
 pub(crate) mod network;
+pub(crate) mod pgp;
 pub(crate) mod template;
 
 #[cfg(test)]
@@ -80,6 +81,9 @@ pub(crate) struct File {
     /// Memory for opened messages, over all users together; given back when the user's last session ends.
     #[serde(default)]
     pub(crate) caches: Caches,
+    /// PGP for mail that leaves.
+    #[serde(default)]
+    pub(crate) pgp: pgp::Pgp,
     /// How names are looked up, for everything that reaches other hosts.
     #[serde(default)]
     pub(crate) dns: mesyx_net::DnsConfig,

@@ -78,6 +78,8 @@ pub(crate) enum Request {
     AppPasswordList { name: String },
     /// → nothing
     AppPasswordRevoke { name: String, which: String },
+    /// What is to be done with a user's contacts. → see there
+    Contact { name: String, proof: Proof, change: crate::operate::contact::Change },
     /// → nothing
     SecretSet { name: String, value: Hidden },
     /// → list of names

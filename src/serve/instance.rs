@@ -47,7 +47,9 @@ impl Instance {
         let certificates = watch::Sender::new(Arc::new(checked.certificates()?));
         let fixed = fixed(&checked);
         let hostname = checked.core.hostname.clone();
+        let key_source = crate::wkd::source(&checked.dns, &checked.https);
         let core = Core::open(checked.core).await?;
+        core.set_key_source(key_source);
         let services: Arc<dyn Services> = Arc::new(CoreServices {
             core: Arc::clone(&core),
             hostname: hostname.clone(),
@@ -146,7 +148,9 @@ impl Instance {
                 tracing::warn!(key, "this change of the configuration needs a restart");
             }
         }
+        let key_source = crate::wkd::source(&checked.dns, &checked.https);
         self.core.reconfigure(checked.core).map_err(Failure::from).inspect_err(refused)?;
+        self.core.set_key_source(key_source);
         self.certificates.send_replace(Arc::new(certificates));
         if let Some(log) = &self.log {
             log.set(&checked.log.level);

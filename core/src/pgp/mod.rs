@@ -22,6 +22,8 @@ mod contacts;
 mod crypt;
 mod discovery;
 mod harvest;
+#[cfg(any(test, feature = "conformance"))]
+pub mod measure;
 mod notice;
 mod outgoing;
 mod policy;
@@ -30,7 +32,7 @@ mod tests;
 
 pub use contact::Source;
 pub use contacts::{ContactReport, KeyReport};
-pub use discovery::{KeySource, LookupError};
+pub use discovery::{KeySource, LookupError, web_key_name};
 pub use policy::{LookupFailure, PgpSettings, Policy, Signing};
 
 pub(crate) use book::Book;

@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::commands::keyset_keys::SecretKeys;
 use crate::exit;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -73,6 +74,12 @@ pub(crate) enum Command {
         days: u16,
         #[command(flatten)]
         json: Json,
+    },
+    /// Which keys messages are sealed to, and where their secret keys are.
+    #[command(after_help = "Example: mesyx keyset offline alice 2025 --to /media/stick/2025.asc")]
+    Keyset {
+        #[command(subcommand)]
+        command: Keyset,
     },
     /// Keep passwords and keys that bridges need, sealed to the instance key.
     #[command(after_help = "Example: printf %s \"$PASSWORD\" | mesyx secret set libera.password")]
@@ -196,12 +203,36 @@ pub(crate) enum User {
         #[command(flatten)]
         json: Json,
     },
+    /// After a theft of the store and a password: a new master key, new keysets, a new recovery key. Old messages stay readable.
+    #[command(
+        after_help = "Example: mesyx user rekey alice\n\nThe password stays, unless a new one is given; app passwords are revoked, and every session ends. \
+        With the recovery key a new password is asked for."
+    )]
+    Rekey {
+        /// The login name.
+        name: String,
+        #[command(flatten)]
+        old: OldPassword,
+        #[command(flatten)]
+        new: NewPassword,
+        /// With the recovery key: set no password.
+        #[arg(long, group = "new")]
+        no_password: bool,
+        #[command(flatten)]
+        json: Json,
+    },
     /// Passwords for single devices and programs.
     #[command(after_help = "Example: mesyx user app-password add alice phone")]
     AppPassword {
         #[command(subcommand)]
         command: AppPassword,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keyset {
+    #[command(flatten)]
+    SecretKeys(SecretKeys),
 }
 
 #[derive(Debug, Subcommand)]

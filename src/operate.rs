@@ -63,6 +63,7 @@ pub(crate) async fn operate(core: &Core, request: Request) -> Result<Value, Fail
         Request::SecretList => json(names(core).await?),
         Request::SecretRemove { name } => set_secret(core, &name, None).await,
         Request::Backup { to } => done(core.backup(&to).await),
+        Request::SecretKeys { request } => crate::control::secret_keys::operate(core, request).await,
         Request::Trace { address, days } => {
             let address: MailAddress = address.parse().map_err(trying("the address"))?;
             json(core.trace(&Address::Mail(address), days))

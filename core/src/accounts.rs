@@ -4,14 +4,11 @@
 //! proof by one that exists. App passwords prove nothing here, so that a lost telephone can't lock its owner out.
 
 use crate::access::{login_failed, read_slots};
-use crate::admin::{
-    Account, AddedAccount, AppPassword, CoreStatus, DiscardReport, NewAccount, Proof, SessionStatus, UnlockedStatus,
-};
+use crate::admin::{Account, AddedAccount, AppPassword, CoreStatus, NewAccount, Proof, SessionStatus, UnlockedStatus};
 use crate::core::Core;
 use crate::directory::{Member, check_name};
 use crate::errors::{broken, stored};
-use crate::id::KeysetId;
-use crate::keys::{Keyset, MasterKey, NewKeys, PasswordError, Slot, SlotKind, generate};
+use crate::keys::{MasterKey, NewKeys, PasswordError, Slot, SlotKind, generate};
 use crate::operation::UserRecord;
 use crate::store::{Attest, NewUser, StoredSecrets, Write};
 use crate::trace::rfc3339;
@@ -32,11 +29,11 @@ impl Account {
 }
 
 /// A fresh master key in its slots, and what is shown of them.
-struct Slots {
-    master: MasterKey,
-    slots: Vec<Slot>,
-    recovery_key: Secret,
-    app_password: Option<Secret>,
+pub(crate) struct Slots {
+    pub(crate) master: MasterKey,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) recovery_key: Secret,
+    pub(crate) app_password: Option<Secret>,
 }
 
 impl Core {
@@ -98,7 +95,12 @@ impl Core {
         Ok(addresses)
     }
 
-    async fn new_slots(&self, user: UserId, password: Option<&Secret>, app: Option<&str>) -> Result<Slots, Error> {
+    pub(crate) async fn new_slots(
+        &self,
+        user: UserId,
+        password: Option<&Secret>,
+        app: Option<&str>,
+    ) -> Result<Slots, Error> {
         let master = MasterKey::random();
         let (recovery, recovery_key) = Slot::create_recovery(user, &master);
         let mut slots = vec![recovery];
@@ -175,57 +177,6 @@ impl Core {
         self.shared.check_slots(user).await;
         tracing::info!(%user, "a password was set");
         Ok(())
-    }
-
-    pub(crate) async fn discard_report_now(&self, name: &str) -> Result<DiscardReport, Error> {
-        let user = self.member(name)?.id;
-        let (mut messages, mut bytes) = (0, 0);
-        for mailbox in self.shared.store.mailboxes(user).await.map_err(stored)? {
-            let status = self.shared.store.status(user, mailbox.id).await.map_err(stored)?;
-            messages += u64::from(status.messages);
-            bytes += status.size;
-        }
-        let directory = self.shared.directory();
-        let keysets = directory.keyrings.get(&user).map_or(0, |keyring| keyring.keysets().len());
-        Ok(DiscardReport { messages, bytes, keysets })
-    }
-
-    /// The new keys take the places of the old: the keysets keep their ids, and what was sealed to the old certificates finds no key.
-    pub(crate) async fn discard_keys_now(&self, name: &str, new: Option<Secret>) -> Result<AddedAccount, Error> {
-        let _one = self.administration.lock().await;
-        let member = self.member(name)?;
-        let user = member.id;
-        let old = self.shared.store.secrets(user).await.map_err(stored)?;
-        let slots = self.new_slots(user, new.as_ref(), None).await?;
-        let directory = self.shared.directory();
-        let keyring = directory.keyrings.get(&user).cloned();
-        let old_keysets: Vec<Arc<Keyset>> = keyring.map(|keyring| keyring.keysets().to_vec()).unwrap_or_default();
-        let mut secret_keys = Vec::new();
-        let mut records: Vec<(KeysetId, Vec<u8>)> = Vec::new();
-        for keyset in &old_keysets {
-            let keys = new_keys(&member.name, &member.addresses).await?;
-            let certificate = keys.default_keyset.1;
-            secret_keys.push(slots.master.wrap(user, Some(keyset.id), &certificate).map_err(unmade)?);
-            let renewed = Keyset::new(keyset.id, &keyset.name, keyset.span, keyset.importance, vec![certificate])
-                .map_err(unmade)?;
-            records.push((keyset.id, renewed.encode().map_err(unmade)?));
-        }
-        let write = Write::PutSecrets {
-            user,
-            put_slots: slots.slots.iter().map(Slot::to_stored).collect(),
-            remove_slots: old.slots.iter().map(|slot| slot.id).collect(),
-            secret_keys: Some(secret_keys),
-        };
-        self.shared.store.write(write).await.map_err(stored)?;
-        for (keyset, record) in records {
-            let write = Write::PutKeyset { user, keyset, record, secret: None };
-            self.shared.store.write(write).await.map_err(stored)?;
-        }
-        self.shared.refresh().await?;
-        self.shared.access.end_all(user, "the user's keys were replaced");
-        tracing::warn!(%user, "a user's keys were thrown away and made anew");
-        let account = Account::of(&member);
-        Ok(AddedAccount { account, recovery_key: slots.recovery_key, app_password: None })
     }
 
     pub(crate) async fn add_app_password_now(&self, name: &str, proof: Proof, label: &str) -> Result<Secret, Error> {
@@ -308,19 +259,21 @@ impl Core {
             budget_total: budget.total(),
             budget_available: budget.available(),
             unlocked: unlocked.collect(),
+            unlocked_keysets: self.shared.unlocked_keysets(),
+            reseals: self.reseals(),
             problems: self.shared.directory().addresses.problems().to_vec(),
         })
     }
 }
 
 /// Fresh keys, made on a thread of its own.
-async fn new_keys(name: &str, addresses: &[MailAddress]) -> Result<NewKeys, Error> {
+pub(crate) async fn new_keys(name: &str, addresses: &[MailAddress]) -> Result<NewKeys, Error> {
     let address = addresses.first().map(ToString::to_string).unwrap_or_default();
     let name = name.to_owned();
     let made = tokio::task::spawn_blocking(move || generate(&name, &address));
     made.await.map_err(|error| broken(&error))?.map_err(unmade)
 }
 
-fn unmade(error: impl std::fmt::Display) -> Error {
+pub(crate) fn unmade(error: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Unavailable, format!("the user's keys can't be made: {error}"))
 }

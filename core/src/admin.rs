@@ -90,6 +90,12 @@ pub struct CoreStatus {
     pub budget_available: usize,
     /// Users whose keys are open now.
     pub unlocked: Vec<UnlockedStatus>,
+    /// Keysets that are unlocked for a while.
+    #[serde(default)]
+    pub unlocked_keysets: Vec<crate::secret_keys::UnlockedKeyset>,
+    /// Messages that are being sealed anew, or were since the program started.
+    #[serde(default)]
+    pub reseals: Vec<crate::secret_keys::ResealProgress>,
     /// What of the settings can't be followed, such as an alias to nobody.
     pub problems: Vec<String>,
 }

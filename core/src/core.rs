@@ -8,6 +8,7 @@ use crate::instance::{InstanceKey, InstanceKeyError};
 use crate::keys::{Argon2Limiter, Argon2Params, Keyring, KeyringError};
 use crate::quota::Quota;
 use crate::seal::Sealer;
+use crate::secret_keys::Reseals;
 use crate::settings::Settings;
 use crate::store::{Event, Options, SqliteStore, Store, StoreError, StoredUser, Write};
 use crate::trace::{Trace, TraceLine};
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) quota: Quota,
     pub(crate) argon2_queue: Arc<Semaphore>,
     pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) reseals: Reseals,
     /// Whoever changes keys holds it: commands, and the rotation that an unlocked session does.
     pub(crate) administration: Arc<tokio::sync::Mutex<()>>,
     /// Itself, for work that outlives a call.
@@ -108,10 +110,13 @@ impl Shared {
         Ok(())
     }
 
-    /// Ends sessions whose password was revoked.
+    /// Ends sessions whose password was revoked, and brings the keys of the others in line with what is stored.
     pub(crate) async fn check_slots(&self, user: UserId) {
         match self.store.secrets(user).await {
             Ok(secrets) => {
+                if let Some(keyring) = self.directory().keyrings.get(&user) {
+                    self.access.follow_secrets(user, &secrets, keyring);
+                }
                 let slots: HashSet<_> = secrets.slots.iter().map(|slot| slot.id).collect();
                 self.access
                     .end(user, "the password of this session is not valid any more", |slot| slots.contains(&slot));
@@ -208,12 +213,14 @@ impl Core {
             quota: Quota::default(),
             argon2_queue: Arc::new(Semaphore::new(Shared::argon2_waiting())),
             runtime: tokio::runtime::Handle::current(),
+            reseals: Reseals::default(),
             administration: Arc::clone(&administration),
             limiter: RwLock::new(limiter),
             settings: RwLock::new(Arc::new(settings)),
             directory: RwLock::default(),
         });
         shared.refresh().await?;
+        shared.finish_moves().await?;
         let tasks =
             vec![tokio::spawn(follow(Arc::downgrade(&shared), events)), tokio::spawn(sweep(Arc::downgrade(&shared)))];
         Ok(Arc::new(Self { shared, tasks: Mutex::new(tasks), administration }))
@@ -278,6 +285,8 @@ impl Core {
         for open in self.shared.access.unlocked() {
             self.shared.access.end_all(open.member.id, "the server is stopping");
         }
+        self.shared.end_unlocks(|_| true);
+        self.shared.reseals.stop().await;
         self.shared.store.close().await;
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.iter().for_each(JoinHandle::abort);
@@ -478,7 +487,10 @@ async fn tell(shared: &Shared, events: Vec<Event>, lagged: bool) {
             event => Batch::add(&mut batches, event),
         }
     }
-    for (user, batch) in &batches {
+    for (user, batch) in &mut batches {
+        for (view, modseq) in shared.access.views.stale(*user) {
+            batch.changed(view, modseq);
+        }
         batch.mailboxes().for_each(|mailbox| shared.access.forget_bodies(*user, mailbox));
         shared.access.feeds.send(*user, batch);
     }

@@ -27,6 +27,7 @@ pub mod pgp;
 mod quota;
 mod records;
 pub mod seal;
+pub mod secret_keys;
 pub mod settings;
 pub mod store;
 pub mod trace;

@@ -2,11 +2,12 @@
 
 mod backup;
 pub(crate) mod contact;
+pub(crate) mod keyset_keys;
 mod secret;
 mod show;
 mod user;
 
-use crate::cli::{Bridge, Cli, Command};
+use crate::cli::{Bridge, Cli, Command, Keyset};
 use crate::config::check::{self, Checked};
 use crate::control::{Request, client};
 use crate::exit::{Failure, USAGE, trying};
@@ -44,6 +45,7 @@ pub(crate) fn execute(cli: Cli) -> Result<(), Failure> {
             let lines = client::ask(&load(config)?, Request::Trace { address, days })?;
             show::trace(&lines, json.json)
         }
+        Command::Keyset { command: Keyset::SecretKeys(command) } => keyset_keys::execute(&load(config)?, command),
         Command::Secret { command } => secret::execute(&load(config)?, command),
         Command::Bridge { command: Bridge::List(output) } => bridges(output.json),
         Command::Bridge { command: Bridge::Schema { name } } => schema(&name),

@@ -50,6 +50,24 @@ pub(super) fn status(value: &Value, json: bool) -> Result<(), Failure> {
             say!("  {} from {} by {} since {}", session.protocol, session.ip, session.credential, session.since);
         }
     }
+    for unlocked in &core.unlocked_keysets {
+        say!(
+            "unlocked for a while: keyset {} of {} in {} until {}",
+            unlocked.keyset,
+            unlocked.user,
+            unlocked.mailbox,
+            unlocked.until
+        );
+    }
+    for reseal in &core.reseals {
+        let state = match (&reseal.error, reseal.finished) {
+            (Some(error), _) => format!("ended early: {error}"),
+            (None, true) => "done".to_owned(),
+            (None, false) => "going on".to_owned(),
+        };
+        let (user, from, to) = (&reseal.user, &reseal.from, &reseal.to);
+        say!("sealing anew: {user}, {from} to {to}: {} done, {} remain; {state}", reseal.done, reseal.remaining);
+    }
     for problem in &core.problems {
         say!("problem: {problem}");
     }

@@ -51,6 +51,9 @@ pub(super) fn execute(checked: &Checked, command: User) -> Result<(), Failure> {
             say!("The password of {name} is changed.");
             Ok(())
         }
+        User::Rekey { name, old, new, no_password, json } => {
+            super::keyset_keys::rekey(checked, name, &old, &new, no_password, json.json)
+        }
         User::AppPassword { command } => app_password(checked, command),
     }
 }
@@ -116,7 +119,7 @@ fn added(added: Added, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn new_password(from: &NewPassword) -> Result<Secret, Failure> {
+pub(super) fn new_password(from: &NewPassword) -> Result<Secret, Failure> {
     if let Some(path) = &from.password_file {
         return from_file(path);
     }

@@ -67,6 +67,14 @@ fn converse(mut stream: UnixStream, request: Request) -> Result<Value, Failure> 
 }
 
 fn alone(checked: &Checked, request: Request) -> Result<Value, Failure> {
+    with_core(checked, async |core| operate::operate(core, request).await)
+}
+
+/// Does something with the store to ourselves, where no server runs.
+pub(crate) fn with_core<T>(
+    checked: &Checked,
+    work: impl AsyncFnOnce(&Core) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -80,7 +88,7 @@ fn alone(checked: &Checked, request: Request) -> Result<Value, Failure> {
             );
             Failure::with(NOT_RUNNING, text)
         })?;
-        let result = operate::operate(&core, request).await;
+        let result = work(&core).await;
         core.close().await;
         result
     })

@@ -8,6 +8,7 @@
 //! A connection may carry several requests, one after the other.
 
 pub(crate) mod client;
+pub(crate) mod secret_keys;
 pub(crate) mod server;
 
 use mesyx_sdk::Secret;
@@ -88,6 +89,8 @@ pub(crate) enum Request {
     SecretRemove { name: String },
     /// → nothing
     Backup { to: PathBuf },
+    /// → as [`secret_keys::SecretKeyRequest`] says
+    SecretKeys { request: secret_keys::SecretKeyRequest },
     /// → list of `mesyx_core::trace::TraceLine`
     Trace { address: String, days: u16 },
 }

@@ -111,6 +111,11 @@ impl Instance {
             let names: Vec<_> = core.unlocked.iter().map(|user| user.user.as_str()).collect();
             secrets.push(format!("opened while they are logged in: the secret keys of {}", names.join(", ")));
         }
+        if !core.unlocked_keysets.is_empty() {
+            let names: Vec<_> =
+                core.unlocked_keysets.iter().map(|open| format!("{} of {}", open.keyset, open.user)).collect();
+            secrets.push(format!("unlocked for a while: the secret keys of {}", names.join(", ")));
+        }
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),

@@ -68,7 +68,7 @@ fn scalars(instance: &Instance, user: &str, password: &str) -> Vec<Needle> {
         let secrets = store.secrets(user).await.unwrap();
         let slots = secrets.slots.iter().map(|slot| Slot::decode(&slot.record, user).unwrap());
         let master = slots.filter_map(|slot| slot.open(&Secret::from(password.to_owned())).ok()).next().unwrap();
-        secrets.secret_keys.iter().map(|stored| master.unwrap(user, stored).unwrap()).collect::<Vec<_>>()
+        secrets.secret_keys.iter().flat_map(|stored| master.unwrap(user, stored).unwrap()).collect::<Vec<_>>()
     });
     let mut needles = Vec::new();
     for certificate in &secrets {

@@ -40,6 +40,11 @@ impl Batch {
         }
     }
 
+    pub(crate) fn changed(&mut self, mailbox: MailboxId, modseq: ModSeq) {
+        let highest = self.mailboxes.entry(mailbox).or_default();
+        *highest = modseq.max(*highest);
+    }
+
     pub(crate) fn mailboxes(&self) -> impl Iterator<Item = MailboxId> + '_ {
         self.mailboxes.keys().copied()
     }
@@ -72,6 +77,13 @@ impl Feeds {
         if of_user.is_empty() {
             feeds.remove(&user);
         }
+    }
+
+    /// Tells everybody whom one event concerns.
+    pub(crate) fn tell(&self, event: Event) {
+        let mut batches = HashMap::new();
+        Batch::add(&mut batches, event);
+        batches.iter().for_each(|(user, batch)| self.send(*user, batch));
     }
 
     /// Tells everybody that something was missed.

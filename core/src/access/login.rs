@@ -11,8 +11,8 @@ use crate::directory::Member;
 use crate::errors::stored;
 use crate::id::SlotId;
 use crate::keys::{Opened, Slot, SlotKind, Unlocked};
-use crate::store::{StoreError, StoredSecrets, Write};
-use mesyx_sdk::{Credentials, Error, ErrorKind, Session, Timestamp, User, UserId};
+use crate::store::{KeyWrite, StoreError, StoredSecrets, Write};
+use mesyx_sdk::{Credentials, Error, ErrorKind, Secret, Session, Timestamp, User, UserId};
 use ring::hmac;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +40,12 @@ impl Shared {
         if !generated && let Some(wait) = wait() {
             return Err(too_many(wait));
         }
+        if let Some(member) = &member
+            && self.access.is_held(member.id)
+        {
+            let text = "the keys of this account are being replaced; try again in a minute";
+            return Err(Error::new(ErrorKind::Unavailable, text).retry_after(Duration::from_secs(60)));
+        }
         let proven = match self.prove(member.as_ref(), &credentials, generated, &wait).await {
             Ok(proven) => proven,
             Err(error) => {
@@ -57,7 +63,14 @@ impl Shared {
             }
         };
         lock(&self.access.throttle).succeeded(&limits, ip, name, Timestamp::now());
-        self.begin_session(proven, credentials, limits.sessions_per_user)
+        let user = proven.keys.member.id;
+        let (session, ended) = self.begin_session(proven, credentials, limits.sessions_per_user)?;
+        // What was changed while this login was under way did not meet its session: keys that went or came, a password revoked.
+        self.check_slots(user).await;
+        match ended.load(Ordering::Acquire) {
+            true => Err(login_failed()),
+            false => Ok(session),
+        }
     }
 
     /// Checks the password, by the shortest way that is open.
@@ -108,6 +121,7 @@ impl Shared {
         let keys = self.unlock(member, &secrets, &opened)?;
         keys.remember(slot, tag);
         self.slot_used(user, slot, &secrets);
+        self.raise_cost(user, &slots, &opened, &credentials.password);
         Ok(Proven { slot, credential, keys })
     }
 
@@ -166,34 +180,57 @@ impl Shared {
         });
     }
 
+    /// Wraps a human password's slot anew where the configuration asks for more than it costs, without holding the login up.
+    /// What costs more than the configuration asks for stays as it is.
+    fn raise_cost(self: &Arc<Self>, user: UserId, slots: &[Slot], opened: &Opened, password: &Secret) {
+        let limiter = self.limiter();
+        let Some(slot) = slots.iter().find(|slot| slot.id() == opened.slot) else { return };
+        let Some(params) = slot.raised(limiter.params()) else { return };
+        let (shared, slot, master, password) =
+            (Arc::clone(self), slot.clone(), opened.master.clone(), password.clone());
+        tokio::spawn(async move {
+            let raised = async {
+                let _turn = shared.argon2_turn().await?;
+                let _memory = shared.reserve_argon2()?;
+                let new = limiter.rewrap(&slot, &master, &password, params).await.ok_or_else(login_failed)?;
+                let write = KeyWrite::RewrapSlot { user, old: slot.encode(), new: new.to_stored() };
+                shared.store.write(Write::Keys(write)).await.map_err(stored)
+            };
+            match raised.await {
+                Ok(_) => tracing::info!(%user, ?params, "a password's slot was wrapped anew at a higher cost"),
+                Err(error) => tracing::debug!(%user, %error, "a password's slot keeps its cost until the next login"),
+            }
+        });
+    }
+
     fn begin_session(
         self: &Arc<Self>,
         proven: Proven,
         credentials: Credentials,
         most: usize,
-    ) -> Result<Arc<dyn Session>, Error> {
-        let Proven { slot, credential, keys } = proven;
+    ) -> Result<(Arc<dyn Session>, Arc<AtomicBool>), Error> {
+        let Proven { slot, credential, mut keys } = proven;
         let id = self.access.next_session.fetch_add(1, Ordering::Relaxed);
         let ended = Arc::new(AtomicBool::new(false));
         let protocol = credentials.client.protocol.clone();
         tracing::info!(user = %keys.member.id, ip = %credentials.client.ip, protocol, credential, "logged in");
         let live =
             Live { slot, credential, client: credentials.client, since: Timestamp::now(), ended: Arc::clone(&ended) };
+        let ending = Arc::clone(&ended);
         let member = Arc::clone(&keys.member);
         let address = member.addresses.first().cloned().ok_or_else(login_failed)?;
         let user = User { id: member.id, name: member.name.clone(), address };
-        // The keys may have been closed between the check and here; entering under the lock makes them stay.
+        // The keys may have been closed between the check and here; entering under the lock makes them stay. Others may have opened
+        // them again: all sessions share one set, or ending them and taking keys away would miss some.
         let mut open = lock(&self.access.open);
-        if !open.get(&member.id).is_some_and(|known| Arc::ptr_eq(known, &keys)) {
-            open.insert(member.id, Arc::clone(&keys));
-        }
+        keys = Arc::clone(open.entry(member.id).or_insert(keys));
         if !keys.enter(id, live, most) {
             let text = format!("there are {most} sessions of this user already; close some");
             return Err(Error::new(ErrorKind::TooMany, text));
         }
         drop(open);
         metrics::counter!("mesyx_logins_total", "protocol" => protocol).increment(1);
-        Ok(Arc::new(AccessSession::new(Arc::clone(self), keys, id, user, ended)))
+        Ok((Arc::new(AccessSession::new(Arc::clone(self), keys, id, user, ended)), ending))
     }
 
     /// A session ended: the keys are closed after the time of grace, unless somebody came back.

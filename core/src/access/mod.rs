@@ -7,6 +7,7 @@
 //! ```
 
 mod feed;
+mod keys;
 mod login;
 mod lru;
 mod open;
@@ -16,22 +17,29 @@ mod session;
 mod submit;
 mod throttle;
 mod unreadable;
+mod views;
 
 pub(crate) use feed::{Batch, Feeds};
+pub(crate) use keys::OpenKeys;
 pub(crate) use login::{login_failed, read_slots};
 use open::OpenedSummary;
 
-use crate::keys::LoginTags;
+use crate::id::{KeysetId, SessionKeyId};
+use crate::keys::{Keyring, LoginTags};
 use crate::settings::Caches;
+use crate::store::{Shown, StoredSecretKey, StoredSecrets};
 use lru::Lru;
 use mesyx_sdk::{Content, MailboxId, MessageId, Uid, UserId};
 pub(crate) use opened::OpenUser;
 use ring::hmac;
-use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use sequoia_openpgp::Cert;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use throttle::Throttle;
 use tokio::sync::Semaphore;
+use views::Place;
+pub(crate) use views::{UnlockedView, Views};
 
 /// What all sessions share.
 #[derive(Debug)]
@@ -45,11 +53,20 @@ pub(crate) struct Access {
     open: Mutex<HashMap<UserId, Arc<OpenUser>>>,
     next_session: AtomicU64,
     pub(crate) feeds: Feeds,
-    summaries: Mutex<Lru<(UserId, MessageId), OpenedSummary>>,
+    summaries: Mutex<Lru<SummaryKey, OpenedSummary>>,
     /// Large bodies, for clients that fetch them piece by piece.
     bodies: Mutex<Lru<(UserId, MailboxId, Uid), Content>>,
     attestations: open::Attestations,
+    /// Counts the times that opened content was forgotten: what was opened before must not be kept after.
+    epoch: AtomicU64,
+    /// Mailboxes of keysets that are unlocked for a while.
+    pub(crate) views: Views,
+    /// Users whose keys are being replaced: nobody logs in meanwhile.
+    held: Mutex<HashSet<UserId>>,
 }
+
+/// A summary as it is shown: another one where the message is sealed anew, or shown otherwise.
+type SummaryKey = (UserId, MessageId, SessionKeyId, Shown);
 
 impl Access {
     pub(crate) fn new(caches: &Caches) -> Self {
@@ -65,6 +82,9 @@ impl Access {
             summaries: Mutex::new(Lru::new(caches.summary_bytes)),
             bodies: Mutex::new(Lru::new(caches.body_bytes)),
             attestations: open::Attestations::default(),
+            epoch: AtomicU64::new(0),
+            views: Views::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -84,9 +104,81 @@ impl Access {
         self.forget(user);
     }
 
-    fn forget(&self, user: UserId) {
-        lock(&self.summaries).retain(|(of, _)| *of != user);
+    /// Forgets what was opened for a user, also what is just being opened.
+    pub(crate) fn forget(&self, user: UserId) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        lock(&self.summaries).retain(|(of, ..)| *of != user);
         lock(&self.bodies).retain(|(of, ..)| *of != user);
+    }
+
+    /// To be taken before what is to be kept is read.
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    fn keep_summary(&self, epoch: u64, key: SummaryKey, summary: OpenedSummary, weight: usize) {
+        let mut summaries = lock(&self.summaries);
+        if self.epoch() == epoch {
+            summaries.put(key, summary, weight);
+        }
+    }
+
+    fn keep_body(&self, epoch: u64, key: (UserId, MailboxId, Uid), content: Content) {
+        let mut bodies = lock(&self.bodies);
+        if self.epoch() == epoch {
+            let weight = content.len();
+            bodies.put(key, content, weight);
+        }
+    }
+
+    /// What a mailbox's id stands for: a mailbox of the store, or one of a keyset that is unlocked for a while.
+    fn place(&self, user: UserId, mailbox: MailboxId) -> Place {
+        Place::new(user, mailbox, self.views.get(user, mailbox))
+    }
+
+    /// A keyset's secret key has come: open sessions have it from now on.
+    pub(crate) fn keyset_came(&self, user: UserId, keyset: KeysetId, secrets: &[Cert]) {
+        if let Some(open) = lock(&self.open).get(&user) {
+            open.keys.insert(keyset, secrets);
+        }
+    }
+
+    /// A keyset's secret key has gone: no open session has it any more, nor what was opened with it.
+    pub(crate) fn keyset_went(&self, user: UserId, keyset: KeysetId) {
+        if let Some(open) = lock(&self.open).get(&user) {
+            open.keys.forget(keyset);
+        }
+        self.forget(user);
+    }
+
+    /// Brings the keys of open sessions in line with what is stored, as far as the sessions themselves can.
+    pub(crate) fn follow_secrets(&self, user: UserId, secrets: &StoredSecrets, keyring: &Keyring) {
+        let Some(open) = lock(&self.open).get(&user).cloned() else { return };
+        let stored: HashMap<KeysetId, &StoredSecretKey> =
+            secrets.secret_keys.iter().filter_map(|key| Some((key.keyset?, key))).collect();
+        for keyset in open.keys.keysets() {
+            if !stored.contains_key(&keyset) {
+                self.keyset_went(user, keyset);
+            }
+        }
+        for (keyset, key) in stored {
+            if !open.keys.has(keyset)
+                && keyring.get(keyset).is_some()
+                && let Ok(secrets) = open.keys.wrapping_key().unwrap(key)
+            {
+                open.keys.insert(keyset, &secrets);
+            }
+        }
+    }
+
+    /// Keeps everybody from logging in as a user until the result is dropped.
+    pub(crate) fn hold(&self, user: UserId) -> Hold<'_> {
+        lock(&self.held).insert(user);
+        Hold { access: self, user }
+    }
+
+    fn is_held(&self, user: UserId) -> bool {
+        lock(&self.held).contains(&user)
     }
 
     /// Ends sessions of a user whose slot `keep` says no to.
@@ -113,6 +205,18 @@ impl Access {
         let mut open: Vec<_> = lock(&self.open).values().cloned().collect();
         open.sort_by(|a, b| a.member.name.cmp(&b.member.name));
         open
+    }
+}
+
+/// See [`Access::hold`].
+pub(crate) struct Hold<'a> {
+    access: &'a Access,
+    user: UserId,
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        lock(&self.access.held).remove(&self.user);
     }
 }
 

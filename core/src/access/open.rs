@@ -2,15 +2,16 @@
 
 use super::lru::Lru;
 use super::opened::OpenUser;
-use super::{lock, unreadable};
+use super::views::Place;
+use super::{Access, SummaryKey, lock, unreadable};
 use crate::core::Shared;
-use crate::errors::{broken, stored};
+use crate::errors::broken;
 use crate::id::{KeysetId, SessionKeyId};
 use crate::instance::VerifiedAttestation;
-use crate::seal::{OpenError, PartContext, PartName, Sealed, SessionKey, open_body, open_summary};
-use crate::store::{Attestation, StoreError, StoredPart, part_digest};
+use crate::seal::{OpenError, PartContext, PartName, Sealed, SealedSessionKey, SessionKey, open_body, open_summary};
+use crate::store::{Attestation, Shown, StoredPart, part_digest};
 use mesyx_sdk::{Content, Entry, Error, MailboxId, MessageId, Summary, Timestamp, Uid, UserId, mime};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 /// A summary, and whether it is the message's own or stands in for one that can't be opened.
@@ -62,9 +63,18 @@ impl Attestations {
     }
 }
 
-/// Why a part is not shown.
+impl Access {
+    /// Whether an instance that we know signed for a part.
+    pub(crate) fn attested(&self, user: UserId, part: &StoredPart, name: PartName, public_key: &[u8]) -> bool {
+        let digest = part_digest(user, part.message, name, &part.part);
+        self.attestations.verify(&part.attestation, public_key).is_some_and(|verified| verified.covers(&digest))
+    }
+}
+
+/// Why a part is not shown opened.
 #[derive(Debug, Clone)]
 enum Trouble {
+    /// It is to be shown sealed, or its keyset's secret key is not here.
     Offline(KeysetId),
     Damaged(String),
 }
@@ -97,14 +107,16 @@ impl Opener {
 
     /// The summaries of `uids`, in order; those that are not there are left out.
     pub(crate) async fn summaries(&self, mailbox: MailboxId, uids: &[Uid]) -> Result<Vec<(Uid, OpenedSummary)>, Error> {
-        let user = self.user();
-        let parts = self.shared.store.summaries(user, mailbox, uids).await.map_err(stored)?;
+        let (user, access) = (self.user(), &self.shared.access);
+        let epoch = access.epoch();
+        let place = access.place(user, mailbox);
+        let parts = place.summaries(&*self.shared.store, uids).await?;
         let mut found: Vec<(Uid, Option<OpenedSummary>)> = Vec::with_capacity(parts.len());
         let mut sealed = Vec::new();
         {
-            let mut cache = lock(&self.shared.access.summaries);
+            let mut cache = lock(&access.summaries);
             for part in parts {
-                let known = cache.get(&(user, part.message));
+                let known = cache.get(&cache_key(user, &part));
                 found.push((part.uid, known.clone()));
                 if known.is_none() {
                     sealed.push(part);
@@ -114,15 +126,18 @@ impl Opener {
         if sealed.is_empty() {
             return Ok(found.into_iter().filter_map(|(uid, summary)| Some((uid, summary?))).collect());
         }
-        let opened = self.open_all(sealed, PartName::Summary, open_summary).await?;
+        let opened = self.open_all(&place, sealed, PartName::Summary, open_summary).await?;
         let mut fresh: HashMap<Uid, OpenedSummary> = HashMap::with_capacity(opened.len());
         for (part, result) in opened {
             let summary = match result {
                 Ok(summary) => OpenedSummary { summary: Arc::new(summary), readable: true },
-                Err(trouble) => self.stand_in(mailbox, &part, &trouble).await?,
+                Err(trouble) => match self.stand_in(&place, &part, &trouble).await? {
+                    Some(summary) => summary,
+                    // It went, or is shown otherwise under another UID by now.
+                    None => continue,
+                },
             };
-            let weight = weigh(&summary.summary);
-            lock(&self.shared.access.summaries).put((user, part.message), summary.clone(), weight);
+            access.keep_summary(epoch, cache_key(user, &part), summary.clone(), weigh(&summary.summary));
             fresh.insert(part.uid, summary);
         }
         Ok(found
@@ -138,13 +153,14 @@ impl Opener {
         uids: &[Uid],
         max_bytes: u64,
     ) -> Result<Vec<OpenedBody>, Error> {
-        let parts = self.shared.store.bodies(self.user(), mailbox, uids, max_bytes).await.map_err(stored)?;
+        let place = self.shared.access.place(self.user(), mailbox);
+        let parts = place.bodies(&*self.shared.store, uids, max_bytes).await?;
         let mut bodies = Vec::with_capacity(parts.len());
-        for (part, result) in self.open_all(parts, PartName::Body, open_body).await? {
+        for (part, result) in self.open_all(&place, parts, PartName::Body, open_body).await? {
             let uid = part.uid;
             let (content, readable) = match result {
                 Ok(content) => (content, true),
-                Err(trouble) => (self.stand_in_body(mailbox, &part, part.part.clone(), &trouble).await?, false),
+                Err(trouble) => (self.stand_in_body(&place, &part, &trouble).await?, false),
             };
             bodies.push(OpenedBody { uid, content, readable });
         }
@@ -154,11 +170,12 @@ impl Opener {
     /// Opens parts on all cores.
     async fn open_all<T: Send + 'static>(
         &self,
+        place: &Place,
         parts: Vec<StoredPart>,
         name: PartName,
         open: fn(&SessionKey, &PartContext, &Sealed) -> Result<T, OpenError>,
     ) -> Result<Vec<(StoredPart, Result<T, Trouble>)>, Error> {
-        let keys = Arc::new(self.session_keys(&parts).await?);
+        let keys = Arc::new(self.session_keys(place, &parts).await?);
         let bytes: usize = parts.iter().map(|part| part.part.0.len()).sum();
         if bytes <= INLINE_BYTES {
             return Ok(self.open_some(parts, name, &keys, open));
@@ -197,11 +214,15 @@ impl Opener {
             if !attestation.as_ref().is_some_and(|attestation| attestation.covers(&digest)) {
                 return Err(Trouble::Damaged("no instance that is known here signed it".to_owned()));
             }
-            let context = PartContext { user, message: part.message, keyset: part.keyset };
-            match keys.get(&part.session_key) {
+            let keyset = part.session_key.keyset;
+            if part.shown == Shown::Sealed {
+                return Err(Trouble::Offline(keyset));
+            }
+            let context = PartContext { user, message: part.message, keyset };
+            match keys.get(&part.session_key.id) {
                 Some(Ok(key)) => open(key, &context, &part.part).map_err(Trouble::from),
                 Some(Err(trouble)) => Err(trouble.clone()),
-                None => Err(Trouble::Damaged("its session key is gone".to_owned())),
+                None => Err(Trouble::Offline(keyset)),
             }
         };
         parts
@@ -213,96 +234,80 @@ impl Opener {
             .collect()
     }
 
-    /// The open session keys of parts: those kept, and the others opened now.
-    async fn session_keys(&self, parts: &[StoredPart]) -> Result<Keys, Error> {
-        let wanted: HashSet<SessionKeyId> = parts.iter().map(|part| part.session_key).collect();
-        let mut keys = Keys::with_capacity(wanted.len());
-        let mut sealed = Vec::new();
-        for id in wanted {
-            if let Some(key) = self.keys.session_key(id) {
-                keys.insert(id, Ok(key));
+    /// The open session keys of parts that are shown opened: those kept, and the others opened now.
+    async fn session_keys(&self, place: &Place, parts: &[StoredPart]) -> Result<Keys, Error> {
+        let mut keys = Keys::new();
+        let mut sealed: HashMap<SessionKeyId, Arc<SealedSessionKey>> = HashMap::new();
+        for part in parts.iter().filter(|part| part.shown == Shown::Opened) {
+            let id = part.session_key.id;
+            if keys.contains_key(&id) || sealed.contains_key(&id) {
                 continue;
             }
-            match self.shared.store.session_key(self.user(), id).await {
-                Ok(key) => sealed.push(key),
-                Err(StoreError::NotFound(_)) => {
-                    keys.insert(id, Err(Trouble::Damaged("its session key is gone".to_owned())));
-                }
-                Err(error) => return Err(stored(error)),
+            match place.keys(&self.keys).known(id) {
+                Some(key) => drop(keys.insert(id, Ok(key))),
+                None => drop(sealed.insert(id, Arc::clone(&part.session_key))),
             }
         }
         if sealed.is_empty() {
             return Ok(keys);
         }
-        let open = move |opener: &Self| {
-            let opened = sealed.iter().map(|sealed| {
-                let key = opener.keys.keys.session_key(sealed).map(Arc::new).map_err(Trouble::from);
-                if let Ok(key) = &key {
-                    opener.keys.keep_session_key(sealed.id, Arc::clone(key));
-                }
-                (sealed.id, key)
-            });
-            opened.collect::<Vec<_>>()
+        let (place, user) = (place.clone(), Arc::clone(&self.keys));
+        let open = move || {
+            let keys = place.keys(&user);
+            sealed.values().map(|sealed| (sealed.id, keys.open(sealed).map_err(Trouble::from))).collect::<Vec<_>>()
         };
-        let opener = self.clone();
-        let work = tokio::task::spawn_blocking(move || open(&opener));
+        let work = tokio::task::spawn_blocking(open);
         keys.extend(work.await.map_err(|error| broken(&error))?);
         Ok(keys)
     }
 
     /// What stands in for a summary: that of the body where it can be opened, else that of a text which says what is wrong.
-    async fn stand_in(&self, mailbox: MailboxId, part: &StoredPart, trouble: &Trouble) -> Result<OpenedSummary, Error> {
-        let day = self.day(mailbox, part).await?;
-        let bodies = self.shared.store.bodies(self.user(), mailbox, &[part.uid], 1).await.map_err(stored)?;
-        let Some(body) = bodies.into_iter().next() else {
-            return Ok(summary_of(&unreadable::damaged(part.message, day), day, false));
-        };
+    /// `None` where the message is not there any more as it was read.
+    async fn stand_in(
+        &self,
+        place: &Place,
+        part: &StoredPart,
+        trouble: &Trouble,
+    ) -> Result<Option<OpenedSummary>, Error> {
+        let Some(day) = self.day(place, part).await? else { return Ok(None) };
+        let bodies = place.bodies(&*self.shared.store, &[part.uid], 1).await?;
+        let Some(body) = bodies.into_iter().next().filter(|body| body.shown == part.shown) else { return Ok(None) };
         if let Trouble::Damaged(why) = trouble {
             tracing::error!(user = %self.user(), message = %part.message, why, "a summary can't be opened");
-            let mut opened = self.open_all(vec![body.clone()], PartName::Body, open_body).await?;
+            let mut opened = self.open_all(place, vec![body.clone()], PartName::Body, open_body).await?;
             if let Some((_, Ok(content))) = opened.pop() {
-                return Ok(summary_of(&content, day, true));
+                return Ok(Some(summary_of(&content, day, true)));
             }
         }
-        let content = self.shown(part, day, &body.part, trouble).await?;
-        Ok(summary_of(&content, day, false))
+        Ok(Some(summary_of(&self.shown(&body, day, trouble), day, false)))
     }
 
-    async fn stand_in_body(
-        &self,
-        mailbox: MailboxId,
-        part: &StoredPart,
-        body: Sealed,
-        trouble: &Trouble,
-    ) -> Result<Content, Error> {
+    async fn stand_in_body(&self, place: &Place, body: &StoredPart, trouble: &Trouble) -> Result<Content, Error> {
         if let Trouble::Damaged(why) = trouble {
-            tracing::error!(user = %self.user(), message = %part.message, why, "a body can't be opened");
+            tracing::error!(user = %self.user(), message = %body.message, why, "a body can't be opened");
         }
-        let day = self.day(mailbox, part).await?;
-        self.shown(part, day, &body, trouble).await
+        let day = self.day(place, body).await?.unwrap_or(Timestamp(0));
+        Ok(self.shown(body, day, trouble))
     }
 
-    async fn shown(
-        &self,
-        part: &StoredPart,
-        day: Timestamp,
-        body: &Sealed,
-        trouble: &Trouble,
-    ) -> Result<Content, Error> {
-        let Trouble::Offline(keyset) = trouble else { return Ok(unreadable::damaged(part.message, day)) };
-        let key = self.shared.store.session_key(self.user(), part.session_key).await.map_err(stored)?;
+    fn shown(&self, body: &StoredPart, day: Timestamp, trouble: &Trouble) -> Content {
+        let Trouble::Offline(keyset) = trouble else { return unreadable::damaged(body.message, day) };
         let directory = self.shared.directory();
         let keyset_of = directory.keyrings.get(&self.user()).and_then(|keyring| keyring.get(*keyset));
         let name = keyset_of.map(|keyset| keyset.name.as_str());
-        Ok(unreadable::offline(part.message, day, (*keyset, name), &key, body))
+        unreadable::offline(body.message, day, (*keyset, name), &body.session_key, &body.part)
     }
 
-    /// The day of a message, which is known without a key.
-    async fn day(&self, mailbox: MailboxId, part: &StoredPart) -> Result<Timestamp, Error> {
-        let snapshot = self.shared.store.snapshot(self.user(), mailbox).await.map_err(stored)?;
+    /// The day of a message, which is known without a key; `None` where the message is gone.
+    async fn day(&self, place: &Place, part: &StoredPart) -> Result<Option<Timestamp>, Error> {
+        let snapshot = place.snapshot(&*self.shared.store).await?;
         let entry = snapshot.entries.binary_search_by_key(&part.uid, |entry: &Entry| entry.uid);
-        Ok(entry.map_or(Timestamp(0), |at| snapshot.entries[at].day))
+        Ok(entry.ok().map(|at| snapshot.entries[at].day))
     }
+}
+
+fn cache_key(user: UserId, part: &StoredPart) -> SummaryKey {
+    (user, part.message, part.session_key.id, part.shown)
 }
 
 fn summary_of(content: &Content, day: Timestamp, readable: bool) -> OpenedSummary {

@@ -1,27 +1,22 @@
 //! Users whose keys are open: shared by their sessions, closed when the last one ends.
 
-use super::lru::Lru;
+use super::keys::OpenKeys;
 use crate::directory::Member;
-use crate::id::{SessionKeyId, SlotId};
+use crate::id::SlotId;
 use crate::keys::{LoginTag, Unlocked};
-use crate::seal::SessionKey;
 use mesyx_sdk::{ClientInfo, Timestamp};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Session keys of one user that are kept open; each serves up to a thousand messages.
-const SESSION_KEYS: usize = 4096;
-
 /// One user with open keys. The keys are erased when the last `Arc` goes.
 #[derive(Debug)]
 pub(crate) struct OpenUser {
     pub(crate) member: Arc<Member>,
-    pub(crate) keys: Unlocked,
+    pub(crate) keys: OpenKeys,
     pub(crate) since: Timestamp,
     /// The user's contacts; they go when the keys are closed.
     pub(crate) contacts: crate::pgp::OpenBook,
-    session_keys: Mutex<Lru<SessionKeyId, Arc<SessionKey>>>,
     state: Mutex<State>,
 }
 
@@ -48,9 +43,8 @@ pub(crate) struct Live {
 
 impl OpenUser {
     pub(crate) fn new(member: Arc<Member>, keys: Unlocked) -> Self {
-        let session_keys = Mutex::new(Lru::new(SESSION_KEYS));
         let contacts = crate::pgp::OpenBook::default();
-        Self { member, keys, since: Timestamp::now(), contacts, session_keys, state: Mutex::default() }
+        Self { member, keys: OpenKeys::new(keys), since: Timestamp::now(), contacts, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -117,13 +111,5 @@ impl OpenUser {
                 *id
             })
             .collect()
-    }
-
-    pub(crate) fn session_key(&self, id: SessionKeyId) -> Option<Arc<SessionKey>> {
-        self.session_keys.lock().unwrap_or_else(PoisonError::into_inner).get(&id)
-    }
-
-    pub(crate) fn keep_session_key(&self, id: SessionKeyId, key: Arc<SessionKey>) {
-        self.session_keys.lock().unwrap_or_else(PoisonError::into_inner).put(id, key, 1);
     }
 }

@@ -4,11 +4,12 @@ use super::lock;
 use super::open::Opener;
 use super::opened::OpenUser;
 use super::search::{BodyFacts, Facts, Search, SummaryFacts};
+use super::views::{Place, read_only};
 use crate::core::Shared;
 use crate::errors::{broken, stored};
 use crate::intake::SealJob;
 use crate::seal::SealFor;
-use crate::store::{Placing, Write, Written};
+use crate::store::{Event, Placing, Write, Written};
 use async_trait::async_trait;
 use mesyx_sdk::{
     Accepted, Address, Append, Appended, Changes, Content, Copied, Entry, Envelope, Error, ErrorKind, FlagChange,
@@ -68,12 +69,31 @@ impl AccessSession {
         Opener { shared: Arc::clone(&self.shared), keys: Arc::clone(&self.keys) }
     }
 
+    fn place(&self, mailbox: MailboxId) -> Place {
+        self.shared.access.place(self.user.id, mailbox)
+    }
+
+    /// Refuses what changes a mailbox that is unlocked for a while.
+    fn writable(&self, mailbox: MailboxId) -> Result<(), Error> {
+        if self.place(mailbox).view.is_some() { Err(read_only()) } else { Ok(()) }
+    }
+
+    /// Refuses a name that a mailbox has which is unlocked for a while.
+    fn not_unlocked(&self, name: &MailboxName) -> Result<(), Error> {
+        match self.shared.access.views.mailboxes(self.user.id).iter().any(|view| view.name == *name) {
+            true => Err(Error::new(ErrorKind::Exists, "a mailbox of that name exists already, for a while")),
+            false => Ok(()),
+        }
+    }
+
     async fn write(&self, write: Write) -> Result<Written, Error> {
         self.live()?;
         self.shared.store.write(write).await.map_err(stored)
     }
 
     async fn copy_or_move(&self, from: MailboxId, uids: &[Uid], to: MailboxId, remove: bool) -> Result<Copied, Error> {
+        self.writable(from)?;
+        self.writable(to)?;
         let user = self.user.id;
         match self.write(Write::Copy { user, from, uids: uids.to_vec(), to, remove }).await? {
             Written::Copied(copied) => {
@@ -95,7 +115,8 @@ impl Session for AccessSession {
 
     async fn mailboxes(&self) -> Result<Vec<Mailbox>, Error> {
         self.live()?;
-        let real = self.shared.store.mailboxes(self.user.id).await.map_err(stored)?;
+        let mut real = self.shared.store.mailboxes(self.user.id).await.map_err(stored)?;
+        real.extend(self.shared.access.views.mailboxes(self.user.id));
         Ok(with_parents(self.user.id, real))
     }
 
@@ -112,6 +133,7 @@ impl Session for AccessSession {
     async fn create_mailbox(&self, name: &MailboxName, role: Option<Role>) -> Result<MailboxId, Error> {
         self.live()?;
         let user = self.user.id;
+        self.not_unlocked(name)?;
         let known = self.shared.store.mailboxes(user).await.map_err(stored)?;
         let limit = self.shared.settings().limits.mailboxes;
         if known.len() >= limit {
@@ -131,6 +153,7 @@ impl Session for AccessSession {
 
     async fn rename_mailbox(&self, name: &MailboxName, new: &MailboxName) -> Result<(), Error> {
         let (user, fresh) = (self.user.id, MailboxId::random());
+        self.not_unlocked(new)?;
         self.write(Write::RenameMailbox { user, name: name.clone(), new: new.clone(), fresh }).await.map(drop)
     }
 
@@ -143,11 +166,17 @@ impl Session for AccessSession {
 
     async fn status(&self, mailbox: MailboxId) -> Result<MailboxStatus, Error> {
         self.live()?;
-        self.shared.store.status(self.user.id, mailbox).await.map_err(stored)
+        match self.place(mailbox).view {
+            Some(view) => view.status(&*self.shared.store).await,
+            None => self.shared.store.status(self.user.id, mailbox).await.map_err(stored),
+        }
     }
 
     async fn snapshot(&self, mailbox: MailboxId, claim_recent: bool) -> Result<Snapshot, Error> {
         self.live()?;
+        if let Some(view) = self.place(mailbox).view {
+            return view.snapshot(&*self.shared.store, claim_recent).await;
+        }
         let user = self.user.id;
         let mut snapshot = self.shared.store.snapshot(user, mailbox).await.map_err(stored)?;
         // What comes between the two calls is claimed too, and this session is told of it by its next look at the changes.
@@ -162,7 +191,10 @@ impl Session for AccessSession {
 
     async fn changes(&self, mailbox: MailboxId, since: ModSeq) -> Result<Changes, Error> {
         self.live()?;
-        self.shared.store.changes(self.user.id, mailbox, since).await.map_err(stored)
+        match self.place(mailbox).view {
+            Some(view) => view.changes(&*self.shared.store, since).await,
+            None => self.shared.store.changes(self.user.id, mailbox, since).await.map_err(stored),
+        }
     }
 
     async fn summaries(&self, mailbox: MailboxId, uids: &[Uid]) -> Result<Vec<(Uid, Arc<Summary>)>, Error> {
@@ -193,6 +225,7 @@ impl Session for AccessSession {
             return Ok(vec![(*uid, content)]);
         }
         let opener = self.opener();
+        let epoch = self.shared.access.epoch();
         let mut rest = uids;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(BODIES));
@@ -200,9 +233,7 @@ impl Session for AccessSession {
             if let ([body], true) = (found.as_slice(), uids.len() == 1)
                 && body.content.len() >= KEPT_BODY
             {
-                let content = body.content.clone();
-                let weight = content.len();
-                lock(&self.shared.access.bodies).put((user, mailbox, body.uid), content, weight);
+                self.shared.access.keep_body(epoch, (user, mailbox, body.uid), body.content.clone());
             }
             if !found.is_empty() {
                 return Ok(found.into_iter().map(|body| (body.uid, body.content)).collect());
@@ -219,6 +250,14 @@ impl Session for AccessSession {
         change: &FlagChange,
         unchanged_since: Option<ModSeq>,
     ) -> Result<FlagsStored, Error> {
+        if let Some(view) = self.place(mailbox).view {
+            self.live()?;
+            let (stored, changed) = view.store_flags(uids, change, unchanged_since);
+            if let Some(modseq) = changed {
+                self.shared.access.feeds.tell(Event::Mailbox(self.user.id, mailbox, modseq));
+            }
+            return Ok(stored);
+        }
         let (user, uids, change) = (self.user.id, uids.to_vec(), change.clone());
         match self.write(Write::Flags { user, mailbox, uids, change, unchanged_since }).await? {
             Written::Flags(stored) => Ok(stored),
@@ -228,6 +267,7 @@ impl Session for AccessSession {
 
     async fn append(&self, mailbox: MailboxId, messages: Vec<Append>) -> Result<Appended, Error> {
         self.live()?;
+        self.writable(mailbox)?;
         let user = self.user.id;
         let users = BTreeSet::from([user]);
         messages.iter().try_for_each(|message| self.shared.check_size(&message.content))?;
@@ -260,6 +300,9 @@ impl Session for AccessSession {
     }
 
     async fn expunge(&self, mailbox: MailboxId, uids: Option<&[Uid]>) -> Result<Vec<Uid>, Error> {
+        if self.place(mailbox).view.is_some() {
+            return Ok(Vec::new());
+        }
         let user = self.user.id;
         match self.write(Write::Expunge { user, mailbox, uids: uids.map(<[Uid]>::to_vec) }).await? {
             Written::Expunged(gone) => {
@@ -273,7 +316,7 @@ impl Session for AccessSession {
     async fn search(&self, mailbox: MailboxId, query: &Query) -> Result<SearchResult, Error> {
         self.live()?;
         let search = Arc::new(Search::new(query)?);
-        let snapshot = self.shared.store.snapshot(self.user.id, mailbox).await.map_err(stored)?;
+        let snapshot = self.place(mailbox).snapshot(&*self.shared.store).await?;
         let mut result = SearchResult::default();
         let mut undecided: Vec<Entry> = Vec::new();
         let mut found: Vec<(Uid, ModSeq)> = Vec::new();

@@ -158,6 +158,18 @@ impl Argon2Limiter {
         made.unwrap_or(Err(super::PasswordError::Stopped))
     }
 
+    /// The same slot of a human password, wrapped at another cost; `None` where the parameters are out of bounds or the program stops.
+    pub(crate) async fn rewrap(
+        &self,
+        slot: &Slot,
+        master: &MasterKey,
+        password: &Secret,
+        params: Argon2Params,
+    ) -> Option<Slot> {
+        let (slot, master, password) = (slot.clone(), master.clone(), password.clone());
+        self.run(move || slot.rewrap(&master, &password, params).ok()).await.flatten()
+    }
+
     /// `None` only where the runtime is shutting down.
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;

@@ -138,6 +138,33 @@ impl Slot {
         Ok(MasterKey::from_bytes(*bytes))
     }
 
+    /// The parameters that this slot should have where `wanted` asks for more than it has: never less of anything. `None` where it has
+    /// enough, or is of another kind.
+    #[must_use]
+    pub fn raised(&self, wanted: Argon2Params) -> Option<Argon2Params> {
+        let SlotKind::HumanPassword { params } = &self.record.kind else { return None };
+        params.weaker_than(wanted).then(|| Argon2Params {
+            memory_kib: params.memory_kib.max(wanted.memory_kib),
+            passes: params.passes.max(wanted.passes),
+            lanes: wanted.lanes,
+        })
+    }
+
+    /// The same slot, a human password's, at another cost. `password` is the one that opened it. Blocks as [`Slot::create_human`].
+    ///
+    /// # Errors
+    /// [`WrongPassword`] where the parameters are out of bounds.
+    pub(super) fn rewrap(
+        &self,
+        master: &MasterKey,
+        password: &Secret,
+        params: Argon2Params,
+    ) -> Result<Self, WrongPassword> {
+        let salt = random();
+        let key = params.derive(&normalise(password), &salt).map_err(|_| WrongPassword)?;
+        Ok(Self::wrap(self.user(), self.id(), SlotKind::HumanPassword { params }, salt, &key, master))
+    }
+
     /// Costs what opening a human password's slot costs, for users that don't exist.
     pub(super) fn pretend(params: Argon2Params, password: &Secret) {
         let key = params.derive(&normalise(password), &[0; 16]);

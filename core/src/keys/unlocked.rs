@@ -160,6 +160,12 @@ impl Unlocked {
         self.keys().keysets.contains_key(&keyset)
     }
 
+    /// The keysets whose secret keys are here, in no order.
+    #[must_use]
+    pub fn keysets(&self) -> Vec<KeysetId> {
+        self.keys().keysets.keys().copied().collect()
+    }
+
     /// Whether the secret key of an identity is here.
     #[must_use]
     pub fn has_identity(&self, fingerprint: &Fingerprint) -> bool {

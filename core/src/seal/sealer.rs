@@ -125,6 +125,11 @@ impl Sealer {
         self.lock().sweep(now, self.window);
     }
 
+    /// Forgets the session key that messages for a keyset share.
+    pub fn forget(&self, user: UserId, keyset: KeysetId) {
+        self.lock().keysets.remove(&(user, keyset));
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Ready> {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,13 +7,15 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod secret_keys;
 mod sqlite;
 
+pub use secret_keys::{KeyWrite, KeysetMove, Resealed, SealedTo, Shown};
 pub use sqlite::{Options, SqliteStore};
 
 use crate::id::{InstanceId, KeysetId, RecordId, SessionKeyId, SlotId};
 use crate::operation::{LogEntry, Stamp, UserRecord};
-use crate::seal::{Sealed, SealedMessage, SealedSessionKey};
+use crate::seal::{PartName, Sealed, SealedMessage, SealedSessionKey};
 use async_trait::async_trait;
 use mesyx_sdk::{
     Changes, Copied, Flag, FlagChange, FlagsStored, Mailbox, MailboxId, MailboxName, MailboxStatus, MessageId, ModSeq,
@@ -94,6 +96,29 @@ pub trait Store: Send + Sync + 'static {
 
     /// Writes a consistent copy of everything, blobs included, into the empty directory `to`, while serving.
     async fn backup(&self, to: &std::path::Path) -> Result<(), StoreError>;
+
+    /// The sealed parts of messages by their ids, in that order, whatever mailboxes they are in; the UIDs say 0. Messages that are not
+    /// there are passed over. Of bodies it stops early once `max_bytes` are gathered, but never before the first.
+    async fn parts_of(
+        &self,
+        user: UserId,
+        messages: &[MessageId],
+        name: PartName,
+        max_bytes: u64,
+    ) -> Result<Vec<StoredPart>, StoreError>;
+
+    /// At most `limit` messages sealed to a keyset, about in the order in which they came here, after the one at `after`
+    /// (zeros: from the first).
+    async fn sealed_to(
+        &self,
+        user: UserId,
+        keyset: KeysetId,
+        after: (u64, u64),
+        limit: u32,
+    ) -> Result<Vec<SealedTo>, StoreError>;
+
+    /// Keysets whose messages are on their way to be shown otherwise: begun by [`KeyWrite::Move`], and not ended.
+    async fn keyset_moves(&self) -> Result<Vec<KeysetMove>, StoreError>;
 
     /// Counts for `status` and the metrics.
     async fn totals(&self) -> Result<Totals, StoreError>;
@@ -243,6 +268,8 @@ pub enum Write {
         /// Which.
         records: Vec<RecordId>,
     },
+    /// What happens to secret keys, and to the messages under them. → see [`KeyWrite`]
+    Keys(KeyWrite),
     /// A named value of this instance comes, changes, or goes (`None`). Local. → [`Written::Done`]
     PutValue(String, Option<Vec<u8>>),
     /// A value that this instance keeps for a while comes or changes; those written before the day `oldest` go, and the oldest beyond `most`.
@@ -321,6 +348,8 @@ pub struct KeyChange {
     pub remove_secret_keys: Vec<Option<KeysetId>>,
     /// Wrapped secret keys to add or replace.
     pub put_secret_keys: Vec<StoredSecretKey>,
+    /// Keysets whose messages are shown sealed from now on, as by [`KeyWrite::Move`].
+    pub show_sealed: Vec<KeysetId>,
 }
 
 impl KeyChange {
@@ -339,6 +368,7 @@ impl KeyChange {
             drop_secret_keys: false,
             remove_secret_keys: Vec::new(),
             put_secret_keys: Vec::new(),
+            show_sealed: Vec::new(),
         }
     }
 }
@@ -377,6 +407,15 @@ pub enum Written {
     Expunged(Vec<Uid>),
     /// Messages from this UID on were recent until now.
     RecentFrom(Uid),
+    /// Messages are shown otherwise.
+    Reshown {
+        /// How many.
+        messages: u32,
+        /// What to hand to the next [`KeyWrite::Reshow`]; `None` where none was left.
+        next: Option<u64>,
+    },
+    /// Messages were sealed anew: how many of those handed in.
+    Resealed(u32),
 }
 
 /// What sort of sealed record it is: all that stands in clear of one beside its id, size and day.
@@ -494,10 +533,10 @@ pub struct StoredPart {
     pub uid: Uid,
     /// Which message.
     pub message: MessageId,
-    /// The session key that opens it.
-    pub session_key: SessionKeyId,
-    /// Its keyset.
-    pub keyset: KeysetId,
+    /// The session key that opens it; its keyset is the message's.
+    pub session_key: Arc<SealedSessionKey>,
+    /// How it is shown.
+    pub shown: Shown,
     /// The sealed bytes.
     pub part: Sealed,
     /// The instance's signature that covers this part.
@@ -597,7 +636,7 @@ pub enum StoreError {
 
 /// The digest of one sealed part, as an [`Attestation`] holds it: it binds the sealed bytes to user, message and part name.
 #[must_use]
-pub fn part_digest(user: UserId, message: MessageId, name: crate::seal::PartName, part: &Sealed) -> [u8; 32] {
+pub fn part_digest(user: UserId, message: MessageId, name: PartName, part: &Sealed) -> [u8; 32] {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     context.update(user.as_bytes());
     context.update(message.as_bytes());

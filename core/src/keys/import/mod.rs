@@ -148,6 +148,20 @@ pub fn read_secret_key_within(
     unlock::unlock(limits, certificate, passphrase)
 }
 
+/// Most secret keys of one file.
+const MOST_SECRET_KEYS: usize = 4;
+
+/// As [`read_secret_key`], of a file with one secret key or a few, all locked with one passphrase or none; each within the limits
+/// by itself.
+///
+/// # Errors
+/// As there.
+pub fn read_secret_keys(bytes: &[u8], passphrase: Option<&Secret>) -> Result<Vec<Cert>, ImportError> {
+    let limits = ImportLimits { certificates: MOST_SECRET_KEYS, ..ImportLimits::DEFAULT };
+    let certificates = read(&limits, bytes)?;
+    certificates.into_iter().map(|certificate| unlock::unlock(&limits, certificate, passphrase)).collect()
+}
+
 /// Reads a file of certificates, at least one: armored or binary. Secret parts, should there be any, are dropped and erased.
 ///
 /// # Errors

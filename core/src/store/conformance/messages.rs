@@ -44,7 +44,7 @@ pub(super) async fn append_and_read(alice: Fixture) {
     assert_eq!(summaries[0].part, other.message.summary);
     let bodies = alice.store.bodies(alice.user, alice.inbox(), &[1, 2], u64::MAX).await.expect("bodies");
     assert_eq!(bodies[1].part, other.message.body);
-    assert_eq!((bodies[0].session_key, bodies[0].keyset), (alice.key.id, alice.key.keyset));
+    assert_eq!((bodies[0].session_key.id, bodies[0].session_key.keyset), (alice.key.id, alice.key.keyset));
     assert_eq!(bodies[0].message, placing.message.message);
     let mixed = vec![alice.placing(alice.inbox(), 1), alice.placing(alice.mailbox(Role::Sent), 1)];
     assert!(matches!(alice.refused(Write::Append(mixed)).await, StoreError::Invalid(_)));

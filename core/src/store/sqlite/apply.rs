@@ -402,16 +402,16 @@ fn insert(
 }
 
 /// A placement's row.
-struct Placed {
+pub(super) struct Placed {
     placement: PlacementId,
-    mailbox: i64,
-    uid: Uid,
+    pub(super) mailbox: i64,
+    pub(super) uid: Uid,
     flags: i64,
     registers: Registers,
     content: Content,
 }
 
-fn find(tx: &mut Tx<'_>, placement: PlacementId) -> Result<Option<Placed>, StoreError> {
+pub(super) fn find(tx: &mut Tx<'_>, placement: PlacementId) -> Result<Option<Placed>, StoreError> {
     const SQL: &str =
         "SELECT mailbox, uid, flags, content, message, size, day, registers FROM placements WHERE placement = ?";
     let mut select = tx.sql(SQL)?;
@@ -486,7 +486,7 @@ fn missing(tx: &mut Tx<'_>, entry: &LogEntry, placement: PlacementId) -> Result<
 }
 
 /// Moves a placement to where it gets a new UID. Without a stamp its register stays as it is: it was merely rehomed.
-fn relocate(tx: &mut Tx<'_>, placed: &Placed, to: i64, stamp: Option<Stamp>) -> Result<Uid, StoreError> {
+pub(super) fn relocate(tx: &mut Tx<'_>, placed: &Placed, to: i64, stamp: Option<Stamp>) -> Result<Uid, StoreError> {
     take_out(tx, placed)?;
     let mut registers = placed.registers.clone();
     registers.mailbox = stamp.unwrap_or(registers.mailbox);

@@ -1,8 +1,8 @@
 //! Sealed content: put in once, erased with its last placement.
 
-use super::StoreError;
 use super::blobs::BlobName;
 use super::tx::{Content, Digests, Tx};
+use super::{StoreError, reshow};
 use crate::seal::{PartName, SealedMessage, SealedSessionKey};
 use crate::store::{Attestation, part_digest};
 use mesyx_sdk::MessageId;
@@ -51,7 +51,8 @@ pub(super) fn put(
     };
     let size = i64::try_from(message.padded_size).map_err(|_| StoreError::Invalid("a message's size is impossible"))?;
     let (summary, body) = (&message.summary.0[..], &message.body.0[..]);
-    tx.sql("INSERT INTO messages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?.execute(params![
+    let shown = reshow::shown(tx, user, message.session_key.keyset)?;
+    tx.sql("INSERT INTO messages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?.execute(params![
         user,
         message.message.0,
         session_key,
@@ -60,7 +61,8 @@ pub(super) fn put(
         message.day,
         body.len().cast_signed() as i64,
         prepared.blob,
-        summary
+        summary,
+        reshow::column(shown)
     ])?;
     let id = tx.connection.last_insert_rowid();
     if prepared.blob.is_none() {
@@ -115,6 +117,11 @@ pub(super) fn erase(tx: &mut Tx<'_>, id: i64) -> Result<(), StoreError> {
             tx.sql("DELETE FROM bodies WHERE id = ?")?.execute([id])?;
         }
     }
+    release_proofs(tx, session_key, attestation)
+}
+
+/// Erases a session key and an attestation that no message needs any more.
+pub(super) fn release_proofs(tx: &mut Tx<'_>, session_key: i64, attestation: i64) -> Result<(), StoreError> {
     const KEY: &str =
         "DELETE FROM session_keys WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM messages WHERE session_key = ?1)";
     if tx.sql(KEY)?.execute([session_key])? > 0 {
@@ -127,7 +134,7 @@ pub(super) fn erase(tx: &mut Tx<'_>, id: i64) -> Result<(), StoreError> {
 }
 
 /// The local id of a session key, put in where it is new.
-fn session_key(tx: &mut Tx<'_>, user: i64, key: &Arc<SealedSessionKey>) -> Result<i64, StoreError> {
+pub(super) fn session_key(tx: &mut Tx<'_>, user: i64, key: &Arc<SealedSessionKey>) -> Result<i64, StoreError> {
     if let Some(id) = tx.ids.session_keys.get(&key.id) {
         return Ok(*id);
     }
@@ -142,7 +149,7 @@ fn session_key(tx: &mut Tx<'_>, user: i64, key: &Arc<SealedSessionKey>) -> Resul
     Ok(id)
 }
 
-fn own(tx: &mut Tx<'_>, digests: &[u8; 64]) -> i64 {
+pub(super) fn own(tx: &mut Tx<'_>, digests: &[u8; 64]) -> i64 {
     match tx.attestations.last_mut() {
         Some(last) if last.digests.len() < MOST_DIGESTS => {
             last.digests.extend_from_slice(digests);

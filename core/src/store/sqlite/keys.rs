@@ -3,11 +3,11 @@
 use super::apply::{Applied, perform, wait};
 use super::resolve::{existing_user, put_secret_key, put_slot};
 use super::tx::Tx;
-use super::{Event, StoreError};
+use super::{Event, StoreError, reshow};
 use crate::id::KeysetId;
 use crate::operation::{LogEntry, Operation};
 use crate::seal::SealedSessionKey;
-use crate::store::{KeyChange, KeysetUse};
+use crate::store::{KeyChange, KeysetMove, KeysetUse, Shown};
 use mesyx_sdk::UserId;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -48,6 +48,9 @@ pub(super) fn change(tx: &mut Tx<'_>, change: &KeyChange) -> Result<(), StoreErr
         tx.sql("DELETE FROM secret_keys WHERE user = ? AND keyset = ?")?.execute(params![id, keyset])?;
     }
     change.put_secret_keys.iter().try_for_each(|key| put_secret_key(tx, id, key))?;
+    for keyset in &change.show_sealed {
+        reshow::begin(tx, id, KeysetMove { user, keyset: *keyset, shown: Shown::Sealed })?;
+    }
     tx.effects.event(Event::Secrets(user));
     Ok(())
 }

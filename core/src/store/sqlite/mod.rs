@@ -18,6 +18,7 @@ mod keys;
 mod names;
 mod read;
 mod records;
+mod reshow;
 mod resolve;
 mod schema;
 #[cfg(test)]
@@ -26,15 +27,17 @@ mod tx;
 mod writer;
 
 use super::{
-    Attest, Attestation, Event, KeysetUse, RecordKind, Store, StoreError, StoredPart, StoredRecord, StoredSecrets,
-    StoredUser, Totals, Write, Written,
+    Attest, Attestation, Event, KeyWrite, KeysetMove, KeysetUse, RecordKind, SealedTo, Store, StoreError, StoredPart,
+    StoredRecord, StoredSecrets, StoredUser, Totals, Write, Written,
 };
 use crate::id::{InstanceId, KeysetId, RecordId, SessionKeyId};
 use crate::operation::LogEntry;
-use crate::seal::{Sealed, SealedMessage, SealedSessionKey};
+use crate::seal::{PartName, Sealed, SealedMessage, SealedSessionKey};
 use async_trait::async_trait;
 use content::Prepared;
-use mesyx_sdk::{Changes, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, Snapshot, Timestamp, Uid, UserId};
+use mesyx_sdk::{
+    Changes, Mailbox, MailboxId, MailboxName, MailboxStatus, MessageId, ModSeq, Snapshot, Timestamp, Uid, UserId,
+};
 use read::{FoundPart, Want};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::File;
@@ -194,6 +197,9 @@ impl SqliteStore {
             Write::Deliver { copies, .. } => copies.iter_mut().map(|placing| &mut placing.message).collect(),
             Write::Append(copies) => copies.iter_mut().map(|placing| &mut placing.message).collect(),
             Write::Merge { messages, .. } => messages.iter_mut().map(|(message, _)| message).collect(),
+            Write::Keys(KeyWrite::Reseal(messages)) => {
+                messages.iter_mut().map(|resealed| &mut resealed.message).collect()
+            }
             _ => Vec::new(),
         };
         let mut prepared = Vec::with_capacity(messages.len());
@@ -228,6 +234,10 @@ impl SqliteStore {
     ) -> Result<Vec<StoredPart>, StoreError> {
         let uids = uids.to_vec();
         let found = self.read(move |connection| read::parts(connection, user, mailbox, &uids, want)).await?;
+        self.with_files(found).await
+    }
+
+    async fn with_files(&self, found: Vec<FoundPart>) -> Result<Vec<StoredPart>, StoreError> {
         let mut parts = Vec::with_capacity(found.len());
         for FoundPart { mut part, blob } in found {
             if let Some(blob) = blob {
@@ -368,6 +378,36 @@ impl Store for SqliteStore {
         };
         let done = tokio::task::spawn_blocking(work).await;
         done.map_err(|error| StoreError::Backend(format!("a backup was broken off: {error}")))?
+    }
+
+    async fn parts_of(
+        &self,
+        user: UserId,
+        messages: &[MessageId],
+        name: PartName,
+        max_bytes: u64,
+    ) -> Result<Vec<StoredPart>, StoreError> {
+        let messages = messages.to_vec();
+        let want = match name {
+            PartName::Summary => Want::Summaries,
+            PartName::Body => Want::Bodies(max_bytes),
+        };
+        let found = self.read(move |connection| read::parts_of(connection, user, &messages, want)).await?;
+        self.with_files(found).await
+    }
+
+    async fn sealed_to(
+        &self,
+        user: UserId,
+        keyset: KeysetId,
+        after: (u64, u64),
+        limit: u32,
+    ) -> Result<Vec<SealedTo>, StoreError> {
+        self.read(move |connection| read::sealed_to(connection, user, keyset, after, limit)).await
+    }
+
+    async fn keyset_moves(&self) -> Result<Vec<KeysetMove>, StoreError> {
+        self.read(read::keyset_moves).await
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {

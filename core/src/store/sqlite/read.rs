@@ -7,7 +7,10 @@ use super::flags::FlagReader;
 use crate::id::{InstanceId, KeysetId, SessionKeyId, SlotId};
 use crate::operation::LogEntry;
 use crate::seal::{Sealed, SealedSessionKey};
-use crate::store::{Attestation, StoredPart, StoredSecretKey, StoredSecrets, StoredSlot, StoredUser, Totals};
+use crate::store::{
+    Attestation, KeysetMove, SealedTo, Shown, StoredPart, StoredSecretKey, StoredSecrets, StoredSlot, StoredUser,
+    Totals,
+};
 use bytes::Bytes;
 use mesyx_sdk::{
     Changes, Entry, MailboxId, MailboxName, MailboxStatus, MessageId, ModSeq, Snapshot, Timestamp, Uid, UserId,
@@ -210,6 +213,10 @@ pub(super) enum Want {
     Bodies(u64),
 }
 
+/// Joined with the messages `m`, and what must be read of them; the number is the part's own size.
+const SUMMARY: &str = "SELECT m.message, k.id, m.attestation, length(m.summary), NULL, m.summary, m.shown";
+const BODY: &str = "SELECT m.message, k.id, m.attestation, m.body_bytes, m.blob, b.body, m.shown";
+
 pub(super) fn parts(
     connection: &Connection,
     of: UserId,
@@ -219,44 +226,172 @@ pub(super) fn parts(
 ) -> Result<Vec<FoundPart>, StoreError> {
     let mailbox = numbers_id(connection, of, mailbox)?;
     let sql = match want {
-        Want::Summaries => {
-            "SELECT m.message, k.session_key, k.keyset, m.attestation, m.body_bytes, NULL, m.summary FROM placements p
+        Want::Summaries => format!(
+            "{SUMMARY} FROM placements p
             JOIN messages m ON m.id = p.content JOIN session_keys k ON k.id = m.session_key WHERE p.mailbox = ? AND p.uid = ?"
-        }
-        Want::Bodies(_) => {
-            "SELECT m.message, k.session_key, k.keyset, m.attestation, m.body_bytes, m.blob, b.body FROM placements p
+        ),
+        Want::Bodies(_) => format!(
+            "{BODY} FROM placements p
             JOIN messages m ON m.id = p.content JOIN session_keys k ON k.id = m.session_key
             LEFT JOIN bodies b ON b.id = m.id WHERE p.mailbox = ? AND p.uid = ?"
-        }
+        ),
     };
-    let mut select = connection.prepare_cached(sql)?;
-    let mut attestations = HashMap::new();
-    let mut parts = Vec::new();
-    let mut gathered = 0_u64;
+    let mut select = connection.prepare_cached(&sql)?;
+    let mut gathering = Gathering::new(connection, of, want);
     for uid in uids {
         let mut rows = select.query(params![mailbox, uid])?;
         let Some(row) = rows.next()? else { continue };
-        if let Want::Bodies(most) = want {
-            let size = row.get::<_, i64>(4)?.unsigned_abs();
-            if !parts.is_empty() && gathered.saturating_add(size) > most {
-                break;
-            }
-            gathered = gathered.saturating_add(size);
+        if !gathering.take(*uid, row)? {
+            break;
         }
-        let bytes = row.get_ref(6)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
-        parts.push(FoundPart {
-            part: StoredPart {
-                uid: *uid,
-                message: MessageId(row.get(0)?),
-                session_key: SessionKeyId(row.get(1)?),
-                keyset: KeysetId(row.get(2)?),
-                part: Sealed(bytes.map(Bytes::copy_from_slice).unwrap_or_default()),
-                attestation: attestation(connection, &mut attestations, row.get(3)?)?,
-            },
-            blob: row.get(5)?,
-        });
     }
-    Ok(parts)
+    Ok(gathering.parts)
+}
+
+/// As [`parts`], by the messages' ids.
+pub(super) fn parts_of(
+    connection: &Connection,
+    of: UserId,
+    messages: &[MessageId],
+    want: Want,
+) -> Result<Vec<FoundPart>, StoreError> {
+    let id = user(connection, of)?;
+    let sql = match want {
+        Want::Summaries => format!(
+            "{SUMMARY} FROM messages m JOIN session_keys k ON k.id = m.session_key WHERE m.message = ? AND m.user = ?"
+        ),
+        Want::Bodies(_) => format!(
+            "{BODY} FROM messages m JOIN session_keys k ON k.id = m.session_key
+            LEFT JOIN bodies b ON b.id = m.id WHERE m.message = ? AND m.user = ?"
+        ),
+    };
+    let mut select = connection.prepare_cached(&sql)?;
+    let mut gathering = Gathering::new(connection, of, want);
+    for message in messages {
+        let mut rows = select.query(params![message.0, id])?;
+        let Some(row) = rows.next()? else { continue };
+        if !gathering.take(0, row)? {
+            break;
+        }
+    }
+    Ok(gathering.parts)
+}
+
+/// Parts with their session keys and attestations, each of which is read once.
+struct Gathering<'c> {
+    connection: &'c Connection,
+    of: UserId,
+    most: u64,
+    bytes: u64,
+    session_keys: HashMap<i64, Arc<SealedSessionKey>>,
+    attestations: HashMap<i64, Arc<Attestation>>,
+    parts: Vec<FoundPart>,
+}
+
+impl<'c> Gathering<'c> {
+    fn new(connection: &'c Connection, of: UserId, want: Want) -> Self {
+        let most = match want {
+            Want::Summaries => u64::MAX,
+            Want::Bodies(most) => most,
+        };
+        Self {
+            connection,
+            of,
+            most,
+            bytes: 0,
+            session_keys: HashMap::new(),
+            attestations: HashMap::new(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// Takes one row of [`SUMMARY`] or [`BODY`]; `false` where that would be too much.
+    fn take(&mut self, uid: Uid, row: &Row<'_>) -> Result<bool, StoreError> {
+        let size = row.get::<_, i64>(3)?.unsigned_abs();
+        if !self.parts.is_empty() && self.bytes.saturating_add(size) > self.most {
+            return Ok(false);
+        }
+        self.bytes = self.bytes.saturating_add(size);
+        let bytes = row.get_ref(5)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+        let part = StoredPart {
+            uid,
+            message: MessageId(row.get(0)?),
+            session_key: self.session_key(row.get(1)?)?,
+            shown: shown(row.get(6)?),
+            part: Sealed(bytes.map(Bytes::copy_from_slice).unwrap_or_default()),
+            attestation: attestation(self.connection, &mut self.attestations, row.get(2)?)?,
+        };
+        self.parts.push(FoundPart { part, blob: row.get(4)? });
+        Ok(true)
+    }
+
+    fn session_key(&mut self, id: i64) -> Result<Arc<SealedSessionKey>, StoreError> {
+        if let Some(known) = self.session_keys.get(&id) {
+            return Ok(Arc::clone(known));
+        }
+        let mut select =
+            self.connection.prepare_cached("SELECT session_key, keyset, packets FROM session_keys WHERE id = ?")?;
+        let key = select.query_row([id], |row| {
+            Ok(SealedSessionKey {
+                id: SessionKeyId(row.get(0)?),
+                user: self.of,
+                keyset: KeysetId(row.get(1)?),
+                packets: Bytes::from(row.get::<_, Vec<u8>>(2)?),
+            })
+        })?;
+        let key = Arc::new(key);
+        self.session_keys.insert(id, Arc::clone(&key));
+        Ok(key)
+    }
+}
+
+/// The column `shown`.
+pub(super) const fn shown(column: i64) -> Shown {
+    if column == 0 { Shown::Opened } else { Shown::Sealed }
+}
+
+pub(super) fn sealed_to(
+    connection: &Connection,
+    of: UserId,
+    keyset: KeysetId,
+    after: (u64, u64),
+    limit: u32,
+) -> Result<Vec<SealedTo>, StoreError> {
+    let id = user(connection, of)?;
+    const SQL: &str =
+        "SELECT k.id, m.id, m.message, k.session_key, m.size, length(m.summary) + m.body_bytes, m.day, m.shown,
+        p.flags, p.keywords FROM session_keys k JOIN messages m ON m.session_key = k.id
+        LEFT JOIN placements p ON p.placement = (SELECT min(placement) FROM placements WHERE content = m.id)
+        WHERE k.user = ?1 AND k.keyset = ?2 AND k.id >= ?3 AND (k.id > ?3 OR m.id > ?4) ORDER BY k.id, m.id LIMIT ?5";
+    let mut select = connection.prepare_cached(SQL)?;
+    let mut flags = FlagReader::default();
+    let bound = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let found = select.query_map(params![id, keyset.0, bound(after.0), bound(after.1), limit], |row| {
+        let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
+        Ok(SealedTo {
+            at: (number(0)?, number(1)?),
+            message: MessageId(row.get(2)?),
+            session_key: SessionKeyId(row.get(3)?),
+            padded_size: number(4)?,
+            bytes: number(5)?,
+            day: row.get(6)?,
+            shown: shown(row.get(7)?),
+            flags: match row.get::<_, Option<i64>>(8)? {
+                Some(bits) => flags.read(bits, row.get_ref(9)?.as_str_or_null()?),
+                None => mesyx_sdk::Flags::default(),
+            },
+        })
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn keyset_moves(connection: &Connection) -> Result<Vec<KeysetMove>, StoreError> {
+    const SQL: &str = "SELECT u.user, v.keyset, v.shown FROM keyset_moves v JOIN users u ON u.id = v.user";
+    let mut select = connection.prepare_cached(SQL)?;
+    let moves = select.query_map([], |row| {
+        Ok(KeysetMove { user: UserId(row.get(0)?), keyset: KeysetId(row.get(1)?), shown: shown(row.get(2)?) })
+    })?;
+    Ok(moves.collect::<Result<_, _>>()?)
 }
 
 fn numbers_id(connection: &Connection, of: UserId, mailbox: MailboxId) -> Result<i64, StoreError> {

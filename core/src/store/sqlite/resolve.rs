@@ -4,7 +4,7 @@ use super::apply::{Applied, apply, perform};
 use super::content::{self, Prepared};
 use super::flags::{DELETED, FlagReader};
 use super::tx::Tx;
-use super::{Event, StoreError, names, read, records};
+use super::{Event, StoreError, names, read, records, reshow};
 use crate::id::{mailbox_id_for_role, role_name};
 use crate::operation::{LogEntry, Operation, Stamp, UserRecord};
 use crate::seal::SealedMessage;
@@ -87,11 +87,12 @@ pub(super) fn run(tx: &mut Tx<'_>, write: Write, prepared: &[Prepared]) -> Resul
             tx.sql("DELETE FROM named_values WHERE name = ?")?.execute([name])?;
             Ok(Written::Done)
         }
+        Write::Keys(write) => reshow::run(tx, write, prepared),
         Write::Merge { entries, messages } => merge(tx, &entries, &messages, prepared).map(done),
     }
 }
 
-fn done<T>(_: T) -> Written {
+pub(super) fn done<T>(_: T) -> Written {
     Written::Done
 }
 

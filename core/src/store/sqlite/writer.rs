@@ -4,7 +4,7 @@ use super::blobs::Blobs;
 use super::content::Prepared;
 use super::tx::{Finished, Ids, Meta, Tx};
 use super::{Attest, Event, Options, StoreError, Written, resolve};
-use crate::store::Write;
+use crate::store::{KeyWrite, Write};
 use mesyx_sdk::{MailboxId, UserId};
 use rusqlite::Connection;
 use std::collections::HashMap;
@@ -34,6 +34,7 @@ pub(super) fn is_heavy(write: &Write) -> bool {
         Write::Flags { uids, .. } | Write::Copy { uids, .. } => uids.len() > MANY,
         Write::Append(messages) => messages.len() > MANY,
         Write::Merge { entries, .. } => entries.len() > MANY,
+        Write::Keys(_) => true,
         _ => false,
     }
 }
@@ -140,6 +141,7 @@ impl Writer {
         let mut blobs = Vec::with_capacity(group.len());
         let mut results = Vec::with_capacity(group.len());
         let mut jobs = Vec::with_capacity(group.len());
+        let scrub = group.iter().any(|job| matches!(job.write, Write::Keys(KeyWrite::Scrub)));
         for Job { write, prepared, answer, .. } in group {
             answers.push(answer);
             blobs.push(prepared.iter().filter_map(|prepared| prepared.blob).collect::<Vec<_>>());
@@ -154,6 +156,9 @@ impl Writer {
                     }
                 }
                 self.published(finished);
+                if scrub && let Err(error) = self.scrub() {
+                    results = answers.iter().map(|_| Err(error.clone())).collect();
+                }
             }
             Err(error) => {
                 if !self.connection.is_autocommit()
@@ -207,6 +212,16 @@ impl Writer {
         let finished = tx.finish(&|bytes| attest.sign(bytes))?;
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(finished)
+    }
+
+    /// Folds the write-ahead log in and empties it. What `secure_delete` overwrote stands in it as it was until then.
+    fn scrub(&self) -> Result<(), StoreError> {
+        let busy: bool = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        if busy {
+            Err(StoreError::Backend("the write-ahead log is being read, by a backup?".to_owned()))
+        } else {
+            Ok(())
+        }
     }
 
     fn published(&mut self, finished: Finished) {

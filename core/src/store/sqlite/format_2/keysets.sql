@@ -19,3 +19,17 @@ CREATE TABLE rotations (
 DROP INDEX messages_by_session_key;
 CREATE INDEX messages_by_session_key ON messages (session_key, day, size);
 CREATE INDEX session_keys_by_keyset ON session_keys (user, keyset);
+
+-- How a message is shown here: 0 opened, 1 sealed, as PGP/MIME. Changes only in one transaction with the UIDs of all its placements.
+ALTER TABLE messages ADD COLUMN shown INTEGER NOT NULL DEFAULT 0;
+UPDATE messages SET shown = 1 WHERE session_key IN (
+    SELECT s.id FROM session_keys s
+    WHERE NOT EXISTS (SELECT 1 FROM secret_keys k WHERE k.user = s.user AND k.keyset = s.keyset)
+);
+-- Keysets whose messages are on their way to be shown otherwise: `shown` as above. What was begun is finished at the next start.
+CREATE TABLE keyset_moves (
+    user INTEGER NOT NULL REFERENCES users ON DELETE CASCADE,
+    keyset BLOB NOT NULL,
+    shown INTEGER NOT NULL,
+    PRIMARY KEY (user, keyset)
+) WITHOUT ROWID;

@@ -1,0 +1,106 @@
+//! What happens to secret keys, and to the messages under them.
+//!
+//! ```text
+//!  offline  export (file written and synced by who asked) -> check the file -> show sealed -> erase key, memory, log
+//!  online   read the file -> one of the keyset's certificates? -> wrap, store -> show opened
+//!  unlock   read the file -> memory only -> mailbox `Unlocked/NAME` until its time is over
+//!  reseal   open with one keyset's key -> seal to another's certificates -> replace, attested anew
+//!  rekey    new master key, slots, keysets in one write; old secret keys wrapped again, nothing new sealed to them
+//! ```
+//!
+//! What must hold: what a UID shows never changes; a secret key is erased only after its file was written, synced and read back;
+//! whatever was begun and broken off is either finished at the next start or was never there.
+
+mod offline;
+mod rekey;
+mod reseal;
+mod unlock;
+
+pub use offline::{ExportedKey, KeysetShown};
+pub use rekey::Rekeyed;
+pub(crate) use reseal::Reseals;
+pub use reseal::{NewReseal, ResealKey, ResealProgress};
+pub use unlock::{NewUnlock, UnlockedKeyset};
+
+use crate::admin::Proof;
+use crate::core::{Core, Shared};
+use crate::directory::Member;
+use crate::errors::{broken, stored};
+use crate::keys::import::{ImportError, read_secret_keys};
+use crate::keys::{Keyring, Keyset, MasterKey};
+use crate::store::{KeyWrite, Write, Written};
+use mesyx_sdk::{Error, ErrorKind, Secret, UserId};
+use sequoia_openpgp::Cert;
+use std::sync::Arc;
+
+impl Core {
+    /// A user, and one of the user's keysets by its name or id.
+    fn user_and_keyset(&self, name: &str, keyset: &str) -> Result<(Arc<Member>, Arc<Keyset>), Error> {
+        let member = self.member(name)?;
+        let found = self.shared.keyring(member.id)?.find(keyset).cloned();
+        let keyset = found.ok_or_else(|| {
+            let text = format!(
+                "{name} has no keyset {keyset}, or several of that name; `mesyx keyset list` shows all with their ids"
+            );
+            Error::new(ErrorKind::NotFound, text)
+        })?;
+        Ok((member, keyset))
+    }
+
+    /// The secret keys of a keyset that are stored here, opened with `proof`; none where it is offline.
+    async fn stored_secrets(
+        &self,
+        user: UserId,
+        keyset: &Keyset,
+        proof: &Proof,
+    ) -> Result<(MasterKey, Vec<Cert>), Error> {
+        let (_, master) = self.open_with(user, proof).await?;
+        let secrets = self.shared.store.secrets(user).await.map_err(stored)?;
+        let certificates = match secrets.secret_keys.iter().find(|key| key.keyset == Some(keyset.id)) {
+            Some(stored) => master.unwrap(user, stored).map_err(|error| damaged(&error))?,
+            None => Vec::new(),
+        };
+        Ok((master, certificates))
+    }
+}
+
+impl Shared {
+    fn keyring(&self, user: UserId) -> Result<Arc<Keyring>, Error> {
+        let directory = self.directory();
+        directory.keyrings.get(&user).cloned().ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, "the user's keyring can't be read; the server's log says why")
+        })
+    }
+
+    async fn write_keys(&self, write: KeyWrite) -> Result<Written, Error> {
+        self.store.write(Write::Keys(write)).await.map_err(stored)
+    }
+}
+
+fn damaged(error: &impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("{error}; restore it from a backup"))
+}
+
+/// Reads a file of secret keys for a keyset: each must be the secret part of one of its certificates.
+async fn read_for(keyset: &Arc<Keyset>, file: &Secret, passphrase: Option<&Secret>) -> Result<Vec<Cert>, Error> {
+    let (file, passphrase) = (file.clone(), passphrase.cloned());
+    let read = tokio::task::spawn_blocking(move || read_secret_keys(file.expose(), passphrase.as_ref()));
+    let secrets = read.await.map_err(|error| broken(&error))?.map_err(|error| refused(&error))?;
+    for secret in &secrets {
+        if !keyset.certificates().iter().any(|certificate| certificate.fingerprint() == secret.fingerprint()) {
+            let own: Vec<_> = keyset.certificates().iter().map(|cert| cert.fingerprint().to_hex()).collect();
+            let text = format!(
+                "the file holds the secret key of {}, which is no certificate of keyset {}: give that of {}",
+                secret.fingerprint(),
+                keyset.name,
+                own.join(" or ")
+            );
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
+    }
+    Ok(secrets)
+}
+
+fn refused(error: &ImportError) -> Error {
+    Error::new(ErrorKind::Invalid, error.to_string())
+}

@@ -30,6 +30,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: User,
     },
+    /// Messages that wait to be sent to other hosts: list, retry, hold, release, drop.
+    #[command(after_help = "Example: mesyx queue list")]
+    Queue {
+        #[command(subcommand)]
+        command: crate::commands::queue::Queue,
+    },
     /// Keys of correspondents, and how mail to them is protected. Needs the user's password, or the recovery key.
     #[command(after_help = "Example: mesyx contact list alice")]
     Contact {

@@ -1,6 +1,7 @@
 //! Carries out what an operator asks of the core.
 
 pub(crate) mod contact;
+pub(crate) mod queue;
 
 use crate::control::{Hidden, Proof, Request};
 use crate::exit::{Failure, trying};
@@ -59,6 +60,7 @@ pub(crate) async fn operate(core: &Core, request: Request) -> Result<Value, Fail
         Request::AppPasswordList { name } => json(core.app_passwords(&name).await?),
         Request::AppPasswordRevoke { name, which } => done(core.revoke_app_password(&name, &which).await),
         Request::SecretSet { name, value } => set_secret(core, &name, Some(value.0)).await,
+        Request::Queue(request) => queue::operate(core, request).await,
         Request::Contact { name, proof, change } => contact::carry_out(core, &name, proof, change).await,
         Request::SecretList => json(names(core).await?),
         Request::SecretRemove { name } => set_secret(core, &name, None).await,

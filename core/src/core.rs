@@ -46,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) access: Access,
     pub(crate) trace: Trace,
     pub(crate) quota: Quota,
+    pub(crate) queue: Arc<crate::queue::Handle>,
     pub(crate) argon2_queue: Arc<Semaphore>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) reseals: Reseals,
@@ -211,6 +212,7 @@ impl Core {
             access: Access::new(&settings.caches),
             trace: Trace::default(),
             quota: Quota::default(),
+            queue: Arc::default(),
             argon2_queue: Arc::new(Semaphore::new(Shared::argon2_waiting())),
             runtime: tokio::runtime::Handle::current(),
             reseals: Reseals::default(),
@@ -280,8 +282,9 @@ impl Core {
         Ok(())
     }
 
-    /// Ends all sessions, finishes what was queued, closes the store. Later calls fail with [`ErrorKind::Unavailable`].
+    /// Ends all sessions, cuts off what [`Core::stop_queue`] left running, finishes what was begun in the store, closes it. Later calls fail with [`ErrorKind::Unavailable`].
     pub async fn close(&self) {
+        self.stop_queue(Duration::ZERO).await;
         for open in self.shared.access.unlocked() {
             self.shared.access.end_all(open.member.id, "the server is stopping");
         }
@@ -447,6 +450,7 @@ impl Drop for Core {
     fn drop(&mut self) {
         let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
         tasks.iter().for_each(JoinHandle::abort);
+        self.shared.queue.forget();
     }
 }
 
@@ -483,7 +487,10 @@ async fn tell(shared: &Shared, events: Vec<Event>, lagged: bool) {
         match event {
             Event::Directory => directory = true,
             Event::Secrets(user) => drop(secrets.insert(user)),
-            Event::Records(user) => shared.records_changed(user),
+            Event::Records(user) => {
+                shared.records_changed(user);
+                shared.wake_jobs(user).await;
+            }
             event => Batch::add(&mut batches, event),
         }
     }

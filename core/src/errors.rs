@@ -10,6 +10,7 @@ pub(crate) fn stored(error: StoreError) -> Error {
         StoreError::NotFound(_) => Error::new(ErrorKind::NotFound, text),
         StoreError::Exists(_) => Error::new(ErrorKind::Exists, text),
         StoreError::Invalid(_) => Error::new(ErrorKind::Invalid, text),
+        StoreError::Limit(_) => Error::new(ErrorKind::OverQuota, text),
         StoreError::Full => {
             tracing::error!("the disk is full: messages are refused until there is room");
             Error::new(ErrorKind::Full, "the server's disk is full; try again later")

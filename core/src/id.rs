@@ -51,6 +51,10 @@ id! {
     RecordId
 }
 id! {
+    /// One recipient of a message that waits in the outgoing queue.
+    JobId
+}
+id! {
     /// One slot of a user's master key: one password.
     SlotId
 }

@@ -10,6 +10,7 @@
 //! - What a bridge claims about itself is not believed: its name and the logged-in user are filled in here.
 //! - The time of arrival is believed within a day of our clock, so that a bridge which took over a backlog can tell it.
 
+use crate::access::OpenUser;
 use crate::core::Shared;
 use crate::errors::{broken, stored};
 use crate::id::mailbox_id_for_role;
@@ -18,8 +19,8 @@ use crate::seal::{SealFor, SealedMessage};
 use crate::store::{Placing, Write, Written};
 use futures_util::future::join_all;
 use mesyx_sdk::{
-    Accepted, Address, Content, Envelope, Error, ErrorKind, Flag, Mailbox, MailboxId, RecipientStatus, Role, Sender,
-    Summary, Timestamp, UserId, mime,
+    Accepted, Address, Content, Envelope, Error, ErrorKind, Flag, Mailbox, MailboxId, Recipient, RecipientStatus, Role,
+    Sender, Summary, Timestamp, UserId, mime,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -31,6 +32,9 @@ const MOST_RECIPIENTS: usize = 1000;
 const TRACE_HEADERS: usize = 16 << 10;
 /// Above this size, sealing is done on a thread of its own: it would hold up the others for more than a millisecond.
 const INLINE_BYTES: usize = 64 << 10;
+/// Where no bridge brings messages to.
+pub(crate) const NO_BRIDGE: &str =
+    "no bridge of this server brings messages there: the bridge smtp, with the grant deliver, brings mail";
 /// How far from our clock a time of arrival is believed, in milliseconds.
 const BELIEVED: i64 = 24 * 60 * 60 * 1000;
 
@@ -39,19 +43,20 @@ impl Shared {
     pub(crate) async fn accept(self: &Arc<Self>, bridge: &str, batch: Vec<Envelope>) -> Vec<Result<Accepted, Error>> {
         join_all(batch.into_iter().map(|mut envelope| {
             envelope.origin.authenticated = None;
-            self.take_in(bridge, envelope, &Sender::Stranger)
+            self.take_in(bridge, envelope, &Sender::Stranger, None)
         }))
         .await
     }
 
-    /// Takes one message in. What `sender` may say was checked.
+    /// Takes one message in. What `sender` may say was checked. `open`: the keys of a sender who is logged in.
     pub(crate) async fn take_in(
         self: &Arc<Self>,
         bridge: &str,
         mut envelope: Envelope,
         sender: &Sender,
+        open: Option<&Arc<OpenUser>>,
     ) -> Result<Accepted, Error> {
-        let users = self.recipients(&envelope, sender).inspect_err(|error| {
+        let (users, remote) = self.recipients(&envelope, sender).inspect_err(|error| {
             self.trace.refused(
                 &self.instance,
                 envelope.from.as_ref(),
@@ -65,6 +70,11 @@ impl Shared {
         let now = Timestamp::now();
         let date = Timestamp(envelope.received.0.clamp(now.0.saturating_sub(BELIEVED), now.0));
         let dedup = envelope.dedup.as_deref().map(|name| self.dedup(bridge, name, &users));
+        let outbound = match (sender, open) {
+            _ if remote.is_empty() => None,
+            (Sender::User(user), Some(open)) => Some(self.outbound(open, *user, &envelope, remote).await?),
+            _ => return Err(Error::new(ErrorKind::Forbidden, "this server does not relay for strangers")),
+        };
         let Envelope { id, content, origin, importance, from, to, junk, .. } = envelope;
         let places = self.places(&users, junk).await?;
         let keys = self.keys_in(&content, &origin, junk, date);
@@ -81,9 +91,19 @@ impl Shared {
         };
         let copies: Vec<Placing> = sealed.into_iter().map(place).collect();
         let size: u64 = copies.first().map_or(0, |copy| copy.message.padded_size);
-        let written = self.store.write(Write::Deliver { copies, dedup }).await.map_err(stored)?;
-        let duplicate = matches!(written, Written::Delivered { duplicate: true });
-        let what = if duplicate { "known already, not stored again" } else { "delivered" };
+        let queued = outbound.is_some();
+        let duplicate = match outbound {
+            Some(outbound) => self.commit_outbound(copies, dedup, outbound).await?,
+            None => {
+                let written = self.store.write(Write::Deliver { copies, dedup }).await.map_err(stored)?;
+                matches!(written, Written::Delivered { duplicate: true })
+            }
+        };
+        let what = match (duplicate, queued) {
+            (true, _) => "known already, not stored again",
+            (false, true) => "delivered here and queued for others elsewhere",
+            (false, false) => "delivered",
+        };
         self.trace.delivered(&self.instance, id, from.as_ref(), to.iter().map(|to| &to.address), what);
         if !duplicate {
             users.iter().for_each(|user| self.quota.add(*user, size));
@@ -93,13 +113,14 @@ impl Shared {
         Ok(Accepted { id, duplicate })
     }
 
-    /// The users that a message is for, each once.
-    fn recipients(&self, envelope: &Envelope, sender: &Sender) -> Result<BTreeSet<UserId>, Error> {
+    /// The users that a message is for, each once, and the recipients elsewhere.
+    fn recipients(&self, envelope: &Envelope, sender: &Sender) -> Result<(BTreeSet<UserId>, Vec<Recipient>), Error> {
         if envelope.to.is_empty() || envelope.to.len() > MOST_RECIPIENTS {
             return Err(Error::new(ErrorKind::Invalid, "a message has 1 to 1000 recipients"));
         }
         let directory = self.directory();
         let mut users = BTreeSet::new();
+        let mut remote: Vec<Recipient> = Vec::new();
         for recipient in &envelope.to {
             let (status, found) = directory.addresses.resolve(&recipient.address, sender);
             let refuse = |kind, why: &str| Err(Error::new(kind, format!("{}: {why}", recipient.address)));
@@ -111,11 +132,16 @@ impl Shared {
                     Sender::Stranger => {
                         return refuse(ErrorKind::Forbidden, "not an address of this server; it does not relay");
                     }
-                    _ => return refuse(ErrorKind::Forbidden, "sending to other hosts is not part of this version"),
+                    Sender::User(_) if self.sends_to(&recipient.address) => {
+                        if !remote.iter().any(|known| known.address == recipient.address) {
+                            remote.push(recipient.clone());
+                        }
+                    }
+                    Sender::User(_) => return refuse(ErrorKind::Forbidden, NO_BRIDGE),
                 },
             }
         }
-        Ok(users)
+        Ok((users, remote))
     }
 
     /// Where a message goes that does not go to INBOX: with `junk`, each user's mailbox of that role, where there is one.

@@ -24,6 +24,7 @@ mod intake;
 pub mod keys;
 pub mod operation;
 pub mod pgp;
+pub mod queue;
 mod quota;
 mod records;
 pub mod seal;

@@ -3,7 +3,7 @@
 //! Merging is commutative and idempotent: whatever order operations come in, and however often, the state is the same.
 //! - a register (a name, a user's or keyset's or sealed record, the mailbox of a placement, one flag of one placement, one subscription) holds the
 //!   write with the highest [`Stamp`];
-//! - a removal (`Expunge`, `DeleteMailbox`, `RemoveUser`, `RemoveKeyset`) wins over everything, for good;
+//! - a removal (`Expunge`, `DeleteMailbox`, `RemoveUser`, `RemoveKeyset`, `Outcome`) wins over everything, for good;
 //! - who deletes a mailbox expunges what it sees in it by operations of their own; what another instance puts there
 //!   meanwhile is shown in INBOX, so that no merge loses a message that nobody removed. INBOX itself can't be deleted;
 //! - an operation on something that has not come yet is kept until it does.
@@ -11,7 +11,8 @@
 //! Operations name placements and never UIDs, which are each instance's own; they refer to content by id, so that an
 //! expunge can really erase it. They are encoded as CBOR with numbered fields: fields may be added, never renumbered.
 
-use crate::id::{InstanceId, KeysetId, RecordId};
+use crate::id::{InstanceId, JobId, KeysetId, RecordId};
+use crate::store::JobEnd;
 use mesyx_sdk::{MailboxId, MessageId, PlacementId, UserId};
 use minicbor::{Decode, Encode};
 
@@ -225,6 +226,42 @@ pub enum Operation {
         /// The placement.
         #[cbor(n(0), with = "cbor_id")]
         placement: PlacementId,
+    },
+    /// A message waits to be brought to one recipient elsewhere. Whom and what stands nowhere in the log.
+    #[n(60)]
+    Enqueue {
+        /// The job.
+        #[n(0)]
+        job: JobId,
+        /// The message.
+        #[cbor(n(1), with = "cbor_id")]
+        message: MessageId,
+        /// Who submitted it. With the user, the job goes.
+        #[cbor(n(2), with = "cbor_id")]
+        user: UserId,
+        /// Who is to bring it.
+        #[n(3)]
+        gateway: InstanceId,
+    },
+    /// Another instance is to bring it.
+    #[n(61)]
+    Assign {
+        /// The job.
+        #[n(0)]
+        job: JobId,
+        /// Who is to bring it now.
+        #[n(1)]
+        gateway: InstanceId,
+    },
+    /// A job is done; its content is erased with the message's last one.
+    #[n(62)]
+    Outcome {
+        /// The job.
+        #[n(0)]
+        job: JobId,
+        /// How it ended.
+        #[n(1)]
+        end: JobEnd,
     },
     /// A sealed record of a user, or a newer version of one.
     #[n(40)]

@@ -1,6 +1,7 @@
 //! What the operator decides about the core, already checked by the program.
 
 use crate::pgp::PgpSettings;
+use crate::queue::QueueSettings;
 use mesyx_sdk::{Domain, MailAddress};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub caches: Caches,
     /// PGP for mail that leaves.
     pub pgp: PgpSettings,
+    /// How messages are brought to other hosts.
+    pub queue: QueueSettings,
 }
 
 impl Settings {
@@ -56,6 +59,7 @@ impl Settings {
             sealing_window: Duration::from_secs(10),
             caches: Caches::default(),
             pgp: PgpSettings::default(),
+            queue: QueueSettings::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod backup;
 pub(crate) mod contact;
 pub(crate) mod keyset_keys;
+pub(crate) mod queue;
 mod secret;
 mod show;
 mod user;
@@ -30,6 +31,7 @@ pub(crate) fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Init(init) => crate::init::init(&init),
         Command::Check(output) => check(&find(config), output.json),
         Command::User { command } => user::execute(&load(config)?, command),
+        Command::Queue { command } => queue::execute(&load(config)?, command),
         Command::Contact { command } => contact::execute(&load(config)?, command),
         Command::Run => {
             let checked = load(config)?;

@@ -17,6 +17,7 @@ pub(super) fn status(value: &Value, json: bool) -> Result<(), Failure> {
     let core = &status.core;
     say!("{} users, {} messages, {} sealed bytes", core.users, core.messages, core.bytes);
     say!("messages in flight: {} of {} bytes free", core.budget_available, core.budget_total);
+    super::queue::status(&status.queue);
     say!("bridges:");
     for bridge in &status.bridges {
         let state = match &bridge.state {

@@ -222,6 +222,7 @@ fn core(located: &mut Located, file: &File, base: &Path) -> Option<CoreSettings>
     settings.sealing_window = Duration::from_secs(file.sealing.window);
     settings.caches = Caches { summary_bytes: file.caches.summary_bytes, body_bytes: file.caches.body_bytes };
     settings.pgp = file.pgp.settings();
+    settings.queue = file.queue.settings(located);
     contradictions(located, file, &settings);
     Some(settings)
 }

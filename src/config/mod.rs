@@ -10,6 +10,7 @@ pub(crate) mod locate;
 pub(crate) mod memory;
 pub(crate) mod network;
 pub(crate) mod pgp;
+pub(crate) mod queue;
 pub(crate) mod template;
 
 #[cfg(test)]
@@ -81,6 +82,9 @@ pub(crate) struct File {
     /// Memory for opened messages, over all users together; given back when the user's last session ends.
     #[serde(default)]
     pub(crate) caches: Caches,
+    /// How messages are brought to other hosts.
+    #[serde(default)]
+    pub(crate) queue: queue::Queue,
     /// PGP for mail that leaves.
     #[serde(default)]
     pub(crate) pgp: pgp::Pgp,

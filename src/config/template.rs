@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 /// The order of keys in the file: what everybody must look at first.
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 27] = [
     "hostname",
     "domains",
     "data_dir",
@@ -29,6 +29,7 @@ const ORDER: [&str; 26] = [
     "argon2",
     "sealing",
     "caches",
+    "queue",
     "pgp",
     "dns",
     "https",

@@ -79,6 +79,8 @@ pub(crate) enum Request {
     AppPasswordList { name: String },
     /// → nothing
     AppPasswordRevoke { name: String, which: String },
+    /// Messages that wait to be sent. → see there
+    Queue(crate::operate::queue::QueueRequest),
     /// What is to be done with a user's contacts. → see there
     Contact { name: String, proof: Proof, change: crate::operate::contact::Change },
     /// → nothing

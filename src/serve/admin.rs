@@ -115,6 +115,15 @@ async fn gauges(instance: &Instance) {
         metrics::gauge!("mesyx_budget_available_bytes").set(core.budget_available as f64);
         metrics::gauge!("mesyx_users_unlocked").set(core.unlocked.len() as f64);
     }
+    if let Ok(queue) = instance.core().queue_status().await {
+        let states =
+            [("all", queue.jobs), ("deferred", queue.deferred), ("held", queue.held), ("needs-key", queue.needs_key)];
+        for (state, count) in states {
+            metrics::gauge!("mesyx_queue_jobs", "state" => state).set(count as f64);
+        }
+        metrics::gauge!("mesyx_queue_running").set(queue.running as f64);
+        metrics::gauge!("mesyx_queue_oldest_seconds").set(queue.oldest_seconds.unwrap_or(0) as f64);
+    }
     for bridge in instance.supervisor().status() {
         let ready = u8::from(bridge.state == State::Ready);
         metrics::gauge!("mesyx_bridge_ready", "bridge" => bridge.name.clone()).set(f64::from(ready));

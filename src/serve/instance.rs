@@ -2,6 +2,7 @@
 
 use super::logging::LogLevel;
 use super::memory::MemoryStatus;
+use super::outbound::Outbound;
 use super::services::CoreServices;
 use super::status::Status;
 use crate::config::check::{self, Checked};
@@ -15,13 +16,18 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::{Mutex, watch};
+
+/// How long attempts to send that are under way may take when the server stops; those cut off are made again after the
+/// next start, and then a message may come twice.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// Everything that runs, but for the sockets of administration.
 pub(crate) struct Instance {
     core: Arc<Core>,
-    supervisor: Supervisor,
+    supervisor: Arc<Supervisor>,
     certificates: watch::Sender<Arc<Certificates>>,
     log: Option<LogLevel>,
     file: PathBuf,
@@ -55,10 +61,11 @@ impl Instance {
             hostname: hostname.clone(),
             certificates: certificates.subscribe(),
         });
-        let supervisor = Supervisor::new(services, sockets, RestartPolicy::default());
+        let supervisor = Arc::new(Supervisor::new(services, sockets, RestartPolicy::default()));
         for bridge in checked.bridges {
             supervisor.start(bridge);
         }
+        core.start_queue(Arc::new(Outbound(Arc::clone(&supervisor))));
         Ok(Arc::new(Self {
             core,
             supervisor,
@@ -80,7 +87,7 @@ impl Instance {
     }
 
     /// The bridges.
-    pub(crate) const fn supervisor(&self) -> &Supervisor {
+    pub(crate) fn supervisor(&self) -> &Supervisor {
         &self.supervisor
     }
 
@@ -103,7 +110,7 @@ impl Instance {
         let certificates = Arc::clone(&self.certificates.borrow());
         let core = self.core.status().await?;
         let mut secrets = vec![
-            "the instance key: opens service secrets".to_owned(),
+            "the instance key: opens service secrets, and the messages that wait to be sent".to_owned(),
             "private keys of TLS certificates".to_owned(),
             "users' secret keys, each locked by its user's passwords".to_owned(),
         ];
@@ -124,6 +131,7 @@ impl Instance {
             modes: ["gateway", "store", "access"].map(str::to_owned).to_vec(),
             secrets,
             core,
+            queue: self.core.queue_status().await?,
             bridges: self.supervisor.status(),
             certificates: certificates.0.iter().map(|identity| identity.names.clone()).collect(),
             admin: self.admin.map(|address| address.to_string()),
@@ -165,8 +173,9 @@ impl Instance {
         Ok(touched)
     }
 
-    /// Stops the bridges, then the core.
+    /// Lets attempts to send end, then stops the bridges, then the core.
     pub(crate) async fn stop(&self) {
+        self.core.stop_queue(DRAIN).await;
         self.supervisor.stop_all().await;
         self.core.close().await;
     }

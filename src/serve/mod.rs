@@ -9,6 +9,7 @@ pub(crate) mod admin;
 pub(crate) mod instance;
 pub(crate) mod logging;
 pub(crate) mod memory;
+mod outbound;
 pub(crate) mod privileges;
 pub(crate) mod run;
 mod services;

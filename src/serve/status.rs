@@ -21,6 +21,8 @@ pub(crate) struct Status {
     pub(crate) secrets: Vec<String>,
     /// The core's numbers.
     pub(crate) core: CoreStatus,
+    /// Messages that wait to be sent.
+    pub(crate) queue: mesyx_core::queue::operate::QueueStatus,
     /// The bridges.
     pub(crate) bridges: Vec<mesyx_bridges::Status>,
     /// The names that certificates are served for; one list for each.

@@ -34,7 +34,7 @@ const KEPT_BODY: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct AccessSession {
     pub(super) shared: Arc<Shared>,
-    keys: Arc<OpenUser>,
+    pub(super) keys: Arc<OpenUser>,
     id: u64,
     user: User,
     ended: Arc<AtomicBool>,
@@ -349,9 +349,8 @@ impl Session for AccessSession {
     async fn recipient(&self, address: &Address) -> Result<RecipientStatus, Error> {
         self.live()?;
         Ok(match self.shared.recipient(address, &Sender::User(self.user.id)) {
-            RecipientStatus::Foreign => {
-                RecipientStatus::Refused("sending to other hosts is not part of this version".to_owned())
-            }
+            RecipientStatus::Foreign if self.shared.sends_to(address) => RecipientStatus::Remote,
+            RecipientStatus::Foreign => RecipientStatus::Refused(crate::intake::NO_BRIDGE.to_owned()),
             status => status,
         })
     }

@@ -11,7 +11,7 @@ impl AccessSession {
         envelope.origin.authenticated = Some(self.user().id);
         let bridge = std::mem::take(&mut envelope.origin.bridge);
         let bridge = if bridge.is_empty() { "submission".to_owned() } else { bridge };
-        self.shared.take_in(&bridge, envelope, &Sender::User(self.user().id)).await
+        self.shared.take_in(&bridge, envelope, &Sender::User(self.user().id), Some(&self.keys)).await
     }
 
     /// The envelope sender (where it is not null, as of a disposition notice), and every address in From and Sender, must be the user's own.

@@ -11,8 +11,6 @@
 //! - a pinned key is never replaced; a key that is expired or revoked holds the message;
 //! - no directory is asked before the client has its answer.
 
-#![allow(dead_code, reason = "called by the queue")]
-
 mod autocrypt;
 mod book;
 mod certificate;

@@ -7,16 +7,21 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod queue;
 mod secret_keys;
 mod sqlite;
 
+pub use queue::{
+    Hold, JobChange, JobEnd, JobLater, NewJob, QueueProgress, QueueTotals, QueuedMessage, StoredJob, Submission,
+};
 pub use secret_keys::{KeyWrite, KeysetMove, Resealed, SealedTo, Shown};
 pub use sqlite::{Options, SqliteStore};
 
-use crate::id::{InstanceId, KeysetId, RecordId, SessionKeyId, SlotId};
+use crate::id::{InstanceId, JobId, KeysetId, RecordId, SessionKeyId, SlotId};
 use crate::operation::{LogEntry, Stamp, UserRecord};
 use crate::seal::{PartName, Sealed, SealedMessage, SealedSessionKey};
 use async_trait::async_trait;
+use bytes::Bytes;
 use mesyx_sdk::{
     Changes, Copied, Flag, FlagChange, FlagsStored, Mailbox, MailboxId, MailboxName, MailboxStatus, MessageId, ModSeq,
     Role, Snapshot, Uid, UserId,
@@ -90,6 +95,26 @@ pub trait Store: Send + Sync + 'static {
     async fn keyset_removed(&self, keyset: KeysetId) -> Result<bool, StoreError>;
     /// A value that this instance keeps for a while, by its hash.
     async fn cached(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Jobs of this instance that are due at `until` (in seconds since 1970), in the order of their due times and numbers,
+    /// after the one with these. Those that the operator holds are never due.
+    async fn due_jobs(&self, until: i64, after: (i64, i64), limit: usize) -> Result<Vec<StoredJob>, StoreError>;
+
+    /// When the first job is due that is due after `after`, in seconds since 1970.
+    async fn next_due(&self, after: i64) -> Result<Option<i64>, StoreError>;
+
+    /// All jobs, held ones too, in the order in which they came, after the one of number `after`.
+    async fn jobs(&self, after: i64, limit: usize) -> Result<Vec<StoredJob>, StoreError>;
+
+    /// Those of the wanted jobs that are there.
+    async fn these_jobs(&self, wanted: &[JobId]) -> Result<Vec<StoredJob>, StoreError>;
+
+    /// The sealed content of a queued message, and those of the wanted jobs that are there, as of one moment. `None` once
+    /// its last job is done.
+    async fn queued(&self, message: MessageId, wanted: &[JobId])
+    -> Result<Option<(Bytes, Vec<StoredJob>)>, StoreError>;
+
+    /// Counts of the queue.
+    async fn queue_totals(&self) -> Result<QueueTotals, StoreError>;
 
     /// Everything that changes from now on. Sent after the commit; a slow receiver is told that it lagged.
     fn events(&self) -> broadcast::Receiver<Event>;
@@ -167,6 +192,26 @@ pub enum Write {
         copies: Vec<Placing>,
         /// HMAC of what the origin calls the message.
         dedup: Option<[u8; 32]>,
+    },
+    /// A user submitted a message for recipients elsewhere, and perhaps for some here: all or nothing. → [`Written::Delivered`]
+    Submit(Box<Submission>),
+    /// What came of attempts to bring messages out. → [`Written::Done`]
+    Progress(Box<QueueProgress>),
+    /// The operator holds jobs, releases them, or has them tried at once. Local. → [`Written::Done`]
+    ChangeJobs {
+        /// Which; those that are not there are passed over.
+        jobs: Vec<JobId>,
+        /// How.
+        change: JobChange,
+        /// When they become due, in seconds since 1970.
+        due: i64,
+    },
+    /// Certificates may have come that a user's jobs wait for. Local. → [`Written::Done`]
+    KeysCame {
+        /// Whose jobs.
+        user: UserId,
+        /// When they become due, in seconds since 1970, where that is not earlier.
+        due: i64,
     },
     /// Messages are added to a mailbox, in order. → [`Written::Placed`]
     Append(Vec<Placing>),
@@ -612,6 +657,9 @@ pub enum StoreError {
     /// The message is sealed to a keyset that was removed meanwhile; seal it anew.
     #[error("the keyset that the message is sealed to was removed")]
     KeysetGone,
+    /// More than is allowed: of what.
+    #[error("{0}; try again later")]
+    Limit(&'static str),
     /// The disk is full.
     #[error("the disk is full")]
     Full,

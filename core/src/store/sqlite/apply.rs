@@ -2,7 +2,7 @@
 
 use super::flags::{Registers, SEEN, columns};
 use super::tx::{Content, Tx};
-use super::{Event, StoreError, content, records};
+use super::{Event, StoreError, content, queue, records};
 use crate::id::{InstanceId, KeysetId, mailbox_id_for_role};
 use crate::operation::{LogEntry, Operation, Stamp, UserRecord};
 use mesyx_sdk::{MailboxId, MessageId, PlacementId, Role, Uid, UserId};
@@ -61,6 +61,11 @@ pub(super) fn apply(tx: &mut Tx<'_>, entry: &LogEntry) -> Result<Applied, StoreE
         Operation::RemoveFlags { placement, flags } => write_flags(tx, entry, *placement, flags, false),
         Operation::Move { placement, mailbox } => move_placement(tx, entry, *placement, *mailbox),
         Operation::Expunge { placement } => expunge(tx, *placement),
+        Operation::Enqueue { job, message, user, gateway } => {
+            queue::enqueue(tx, entry, *job, *message, *user, *gateway)
+        }
+        Operation::Assign { job, gateway } => queue::assign(tx, entry, *job, *gateway),
+        Operation::Outcome { job, .. } => queue::outcome(tx, *job),
         Operation::PutRecord { user, record, kind, day, sealed } => {
             records::Change { user: *user, record: *record, about: Some((*kind, *day)), sealed }.apply(tx, entry)
         }
@@ -108,7 +113,7 @@ pub(super) fn wake(tx: &mut Tx<'_>, subject: [u8; 16]) -> Result<(), StoreError>
 }
 
 /// `subject` will never come: drops what waited for it.
-fn forget(tx: &mut Tx<'_>, subject: [u8; 16]) -> Result<(), StoreError> {
+pub(super) fn forget(tx: &mut Tx<'_>, subject: [u8; 16]) -> Result<(), StoreError> {
     if tx.meta.pending > 0 {
         let gone = tx.sql("DELETE FROM pending WHERE subject = ?")?.execute([subject])?;
         tx.meta.pending -= gone.cast_signed() as i64;
@@ -161,6 +166,7 @@ fn remove_user(tx: &mut Tx<'_>, user: UserId) -> Result<Applied, StoreError> {
         content::erase(tx, content)?;
     }
     records::user_goes(tx, id)?;
+    queue::user_goes(tx, id)?;
     tx.sql("DELETE FROM users WHERE id = ?")?.execute([id])?;
     tx.ids.clear();
     tx.effects.event(Event::Directory);

@@ -9,9 +9,11 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-/// The files that messages name.
+/// The files that messages name, stored and queued ones.
 pub(super) fn blobs_of(connection: &Connection) -> Result<HashSet<BlobName>, StoreError> {
-    let mut select = connection.prepare("SELECT blob FROM messages WHERE blob IS NOT NULL")?;
+    const SQL: &str = "SELECT blob FROM messages WHERE blob IS NOT NULL
+        UNION ALL SELECT blob FROM queued_messages WHERE blob IS NOT NULL";
+    let mut select = connection.prepare(SQL)?;
     Ok(select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
 

@@ -29,6 +29,11 @@ impl Prepared {
         body.copy_from_slice(&part_digest(message.user, message.message, PartName::Body, &message.body));
         Self { digests, blob }
     }
+
+    /// Of the queue's content, which nothing attests: it never leaves its instance so.
+    pub(super) const fn of_queued(blob: Option<BlobName>) -> Self {
+        Self { digests: [0; 64], blob }
+    }
 }
 
 /// Puts a message's content in, unless the user has it already. `attested`: by another instance; otherwise by this one

@@ -16,6 +16,7 @@ mod content;
 mod flags;
 mod keys;
 mod names;
+mod queue;
 mod read;
 mod records;
 mod reshow;
@@ -27,13 +28,14 @@ mod tx;
 mod writer;
 
 use super::{
-    Attest, Attestation, Event, KeyWrite, KeysetMove, KeysetUse, RecordKind, SealedTo, Store, StoreError, StoredPart,
-    StoredRecord, StoredSecrets, StoredUser, Totals, Write, Written,
+    Attest, Attestation, Event, KeyWrite, KeysetMove, KeysetUse, QueueTotals, RecordKind, SealedTo, Store, StoreError,
+    StoredJob, StoredPart, StoredRecord, StoredSecrets, StoredUser, Totals, Write, Written,
 };
-use crate::id::{InstanceId, KeysetId, RecordId, SessionKeyId};
+use crate::id::{InstanceId, JobId, KeysetId, RecordId, SessionKeyId};
 use crate::operation::LogEntry;
 use crate::seal::{PartName, Sealed, SealedMessage, SealedSessionKey};
 use async_trait::async_trait;
+use bytes::Bytes;
 use content::Prepared;
 use mesyx_sdk::{
     Changes, Mailbox, MailboxId, MailboxName, MailboxStatus, MessageId, ModSeq, Snapshot, Timestamp, Uid, UserId,
@@ -196,13 +198,15 @@ impl SqliteStore {
         let messages: Vec<&mut SealedMessage> = match write {
             Write::Deliver { copies, .. } => copies.iter_mut().map(|placing| &mut placing.message).collect(),
             Write::Append(copies) => copies.iter_mut().map(|placing| &mut placing.message).collect(),
+            Write::Submit(submission) => submission.copies.iter_mut().map(|placing| &mut placing.message).collect(),
+            Write::Progress(progress) => progress.copies.iter_mut().map(|placing| &mut placing.message).collect(),
             Write::Merge { messages, .. } => messages.iter_mut().map(|(message, _)| message).collect(),
             Write::Keys(KeyWrite::Reseal(messages)) => {
                 messages.iter_mut().map(|resealed| &mut resealed.message).collect()
             }
             _ => Vec::new(),
         };
-        let mut prepared = Vec::with_capacity(messages.len());
+        let mut prepared: Vec<Prepared> = Vec::with_capacity(messages.len() + 1);
         let mut bytes = 0;
         for message in messages {
             bytes += message.summary.0.len() + message.body.0.len();
@@ -210,10 +214,7 @@ impl SqliteStore {
                 match self.inner.shared.blobs.put(message.body.0.clone()).await {
                     Ok(blob) => Some(blob),
                     Err(error) => {
-                        prepared
-                            .iter()
-                            .filter_map(|done: &Prepared| done.blob)
-                            .for_each(|blob| self.inner.shared.blobs.remove(blob));
+                        self.remove_prepared(&prepared);
                         return Err(error);
                     }
                 }
@@ -222,7 +223,28 @@ impl SqliteStore {
             };
             prepared.push(Prepared::new(message, blob));
         }
+        if let Write::Submit(submission) = write {
+            let body = &submission.message.body;
+            bytes += body.len();
+            let blob = if body.len() > self.inline_limit {
+                match self.inner.shared.blobs.put(body.clone()).await {
+                    Ok(blob) => Some(blob),
+                    Err(error) => {
+                        self.remove_prepared(&prepared);
+                        return Err(error);
+                    }
+                }
+            } else {
+                None
+            };
+            prepared.push(Prepared::of_queued(blob));
+        }
         Ok((prepared, bytes))
+    }
+
+    /// Removes the files of a write that comes to nothing.
+    fn remove_prepared(&self, prepared: &[Prepared]) {
+        prepared.iter().filter_map(|done| done.blob).for_each(|blob| self.inner.shared.blobs.remove(blob));
     }
 
     async fn parts(
@@ -359,6 +381,46 @@ impl Store for SqliteStore {
 
     async fn cached(&self, hash: [u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
         self.read(move |connection| records::cached(connection, hash)).await
+    }
+
+    async fn due_jobs(&self, until: i64, after: (i64, i64), limit: usize) -> Result<Vec<StoredJob>, StoreError> {
+        self.read(move |connection| queue::due(connection, until, after, limit)).await
+    }
+
+    async fn next_due(&self, after: i64) -> Result<Option<i64>, StoreError> {
+        self.read(move |connection| queue::next_due(connection, after)).await
+    }
+
+    async fn jobs(&self, after: i64, limit: usize) -> Result<Vec<StoredJob>, StoreError> {
+        self.read(move |connection| queue::jobs(connection, after, limit)).await
+    }
+
+    async fn these_jobs(&self, wanted: &[JobId]) -> Result<Vec<StoredJob>, StoreError> {
+        let wanted = wanted.to_vec();
+        self.read(move |connection| queue::these(connection, &wanted)).await
+    }
+
+    async fn queued(
+        &self,
+        message: MessageId,
+        wanted: &[JobId],
+    ) -> Result<Option<(Bytes, Vec<StoredJob>)>, StoreError> {
+        let wanted = wanted.to_vec();
+        let found = self.read(move |connection| {
+            let content = queue::content(connection, message)?;
+            let jobs = if content.is_some() { queue::these(connection, &wanted)? } else { Vec::new() };
+            Ok(content.map(|content| (content, jobs)))
+        });
+        let Some(((blob, body), jobs)) = found.await? else { return Ok(None) };
+        let body = match blob {
+            Some(blob) => self.inner.shared.blobs.get(blob).await?,
+            None => Some(body),
+        };
+        Ok(body.map(|body| (body, jobs)))
+    }
+
+    async fn queue_totals(&self) -> Result<QueueTotals, StoreError> {
+        self.read(queue::totals).await
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {

@@ -4,7 +4,7 @@ use super::apply::{Applied, apply, perform};
 use super::content::{self, Prepared};
 use super::flags::{DELETED, FlagReader};
 use super::tx::Tx;
-use super::{Event, StoreError, names, read, records, reshow};
+use super::{Event, StoreError, names, queue, read, records, reshow};
 use crate::id::{mailbox_id_for_role, role_name};
 use crate::operation::{LogEntry, Operation, Stamp, UserRecord};
 use crate::seal::SealedMessage;
@@ -52,6 +52,10 @@ pub(super) fn run(tx: &mut Tx<'_>, write: Write, prepared: &[Prepared]) -> Resul
         }
         Write::PutKeys(change) => super::keys::change(tx, &change).map(done),
         Write::Deliver { copies, dedup } => deliver(tx, &copies, prepared, dedup),
+        Write::Submit(submission) => queue::submit(tx, &submission, prepared),
+        Write::Progress(progress) => queue::progress(tx, &progress, prepared),
+        Write::ChangeJobs { jobs, change, due } => queue::change(tx, &jobs, change, due),
+        Write::KeysCame { user, due } => queue::keys_came(tx, user, due),
         Write::Append(messages) => append(tx, &messages, prepared),
         Write::Flags { user, mailbox, uids, change, unchanged_since } => {
             store_flags(tx, user, mailbox, &uids, &change, unchanged_since)
@@ -181,7 +185,7 @@ fn put_in(
     }
 }
 
-fn deliver(
+pub(super) fn deliver(
     tx: &mut Tx<'_>,
     copies: &[Placing],
     prepared: &[Prepared],

@@ -1,0 +1,449 @@
+//! The queue as a whole, over a real store, with a deliverer that says what it is told to.
+
+use super::*;
+use crate::admin::NewAccount;
+use crate::operation::Operation;
+use crate::settings::{Argon2Settings, Settings};
+use crate::store::JobChange;
+use mesyx_sdk::{
+    ClientInfo, Content, Credentials, DeferScope, Dsn, Envelope, ErrorKind, Importance, Kind, MessageId, Notify,
+    Origin, Recipient, RecipientStatus, ReturnPart, Role, Secret, Session, Style,
+};
+use operate::JobFilter;
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// What was delivered: the recipients and the bytes.
+type Sent = Vec<(Vec<String>, Vec<u8>)>;
+
+/// Answers as it is told to; unless told, everything is delivered.
+#[derive(Default)]
+struct Fake {
+    sent: Mutex<Sent>,
+    /// The next answers for a recipient.
+    answers: Mutex<HashMap<String, VecDeque<Outcome>>>,
+    /// Panics once for this recipient.
+    panics: Mutex<Option<String>>,
+    /// No bridge is there.
+    gone: AtomicBool,
+    /// Recipients that are being attempted now, and whether one was attempted twice at a time.
+    now: Mutex<(Vec<String>, bool)>,
+    pause: Duration,
+}
+
+impl Fake {
+    fn answer(&self, to: &str, outcome: Outcome) {
+        self.answers.lock().unwrap().entry(to.to_owned()).or_default().push_back(outcome);
+    }
+
+    fn sent_to(&self, to: &str) -> usize {
+        self.sent.lock().unwrap().iter().flat_map(|(all, _)| all).filter(|one| *one == to).count()
+    }
+}
+
+#[async_trait]
+impl Deliverer for Fake {
+    fn route(&self, kind: AddressKind) -> Option<String> {
+        let gone = self.gone.load(Ordering::SeqCst);
+        (kind == AddressKind::Mail && !gone).then(|| "smtp".to_owned())
+    }
+
+    async fn deliver(&self, bridge: &str, job: Delivery) -> Vec<Outcome> {
+        assert_eq!(bridge, "smtp");
+        let to: Vec<String> = job.recipients.iter().map(|to| to.address.to_string()).collect();
+        if self.panics.lock().unwrap().take_if(|who| to.contains(who)).is_some() {
+            panic!("told to");
+        }
+        {
+            let mut now = self.now.lock().unwrap();
+            now.1 |= to.iter().any(|one| now.0.contains(one));
+            now.0.extend(to.iter().cloned());
+        }
+        tokio::time::sleep(self.pause).await;
+        self.now.lock().unwrap().0.retain(|one| !to.contains(one));
+        let mut answers = self.answers.lock().unwrap();
+        let outcomes: Vec<Outcome> =
+            to.iter().map(|to| answers.get_mut(to).and_then(VecDeque::pop_front).unwrap_or_else(delivered)).collect();
+        let taken = to.iter().zip(&outcomes).filter(|(_, outcome)| matches!(outcome, Outcome::Delivered { .. }));
+        let taken: Vec<String> = taken.map(|(to, _)| to.clone()).collect();
+        if !taken.is_empty() {
+            self.sent.lock().unwrap().push((taken, job.content.to_vec()));
+        }
+        outcomes
+    }
+}
+
+fn delivered() -> Outcome {
+    Outcome::Delivered { remote_id: None, dsn: false }
+}
+
+fn failed(why: &str) -> Outcome {
+    Outcome::Failed { why: why.to_owned() }
+}
+
+fn deferred(scope: DeferScope, why: &str) -> Outcome {
+    Outcome::Deferred { why: why.to_owned(), retry_after: None, scope, maybe_sent: false }
+}
+
+struct Place {
+    _directory: TempDir,
+    settings: Settings,
+    core: Arc<Core>,
+    fake: Arc<Fake>,
+}
+
+impl Place {
+    async fn new() -> Self {
+        Self::with(|_| {}, Fake::default()).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Settings), fake: Fake) -> Self {
+        let directory = TempDir::new().unwrap();
+        let mut settings = Settings::new(
+            directory.path().join("data"),
+            directory.path().join("instance.key"),
+            "mail.example.org".into(),
+            "example.org".parse().unwrap(),
+        );
+        settings.argon2 = Argon2Settings { memory_kib: 64, passes: 1, lanes: 1 };
+        settings.queue.first_retry = Duration::from_millis(200);
+        change(&mut settings);
+        Core::create(&settings).await.unwrap();
+        let core = Core::open(settings.clone()).await.unwrap();
+        for name in ["alice", "bob"] {
+            let account = NewAccount {
+                name: name.into(),
+                addresses: Vec::new(),
+                password: Some(Secret::from(format!("{name}'s password"))),
+                app_password: None,
+            };
+            core.add_user(account).await.unwrap();
+        }
+        let fake = Arc::new(fake);
+        core.start_queue(fake.clone());
+        Self { _directory: directory, settings, core, fake }
+    }
+
+    /// Ends the program and starts it again.
+    async fn restart(&mut self) {
+        self.core.close().await;
+        self.core = Core::open(self.settings.clone()).await.unwrap();
+        self.core.start_queue(self.fake.clone());
+    }
+
+    async fn login(&self, name: &str) -> Arc<dyn Session> {
+        let client = ClientInfo { ip: [192, 0, 2, 1].into(), protocol: "submission".into(), tls: true };
+        let password = Secret::from(format!("{name}'s password"));
+        self.core.login(Credentials { name: name.into(), password, client }).await.unwrap()
+    }
+
+    async fn submit(&self, to: &[&str]) -> MessageId {
+        self.submit_as(to.iter().map(|to| recipient(to)).collect(), Some("alice@example.org"), Dsn::default()).await
+    }
+
+    async fn submit_as(&self, to: Vec<Recipient>, from: Option<&str>, dsn: Dsn) -> MessageId {
+        let session = self.login("alice").await;
+        let envelope = envelope(to, from, dsn);
+        let id = envelope.id;
+        session.submit(envelope).await.unwrap();
+        id
+    }
+
+    /// The messages in a user's inbox.
+    async fn inbox(&self, name: &str) -> Vec<String> {
+        let session = self.login(name).await;
+        let mailboxes = session.mailboxes().await.unwrap();
+        let inbox = mailboxes.into_iter().find(|mailbox| mailbox.role == Some(Role::Inbox)).unwrap().id;
+        let entries = session.snapshot(inbox, false).await.unwrap().entries;
+        let uids: Vec<_> = entries.iter().map(|entry| entry.uid).collect();
+        if uids.is_empty() {
+            return Vec::new();
+        }
+        let bodies = session.bodies(inbox, &uids).await.unwrap();
+        bodies.into_iter().map(|(_, body)| String::from_utf8_lossy(&body).into_owned()).collect()
+    }
+
+    async fn jobs(&self) -> u64 {
+        self.core.queue_status().await.unwrap().jobs
+    }
+
+    /// Waits until it is so.
+    async fn until(&self, what: &str, mut is_so: impl AsyncFnMut(&Self) -> bool) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while !is_so(self).await {
+            assert!(Instant::now() < end, "never: {what}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn empty(&self) {
+        self.until("the queue is empty", async |place: &Self| place.jobs().await == 0).await;
+    }
+
+    async fn list(&self) -> Vec<operate::JobStatus> {
+        self.core.queue_list(&JobFilter::default(), 1000).await.unwrap()
+    }
+}
+
+fn recipient(address: &str) -> Recipient {
+    Recipient::new(address.parse().unwrap())
+}
+
+const MESSAGE: &[u8] =
+    b"Return-Path: <alice@example.org>\r\nReceived: from here by there\r\nFrom: alice@example.org\r\n\
+Message-ID: <one@example.org>\r\nSubject: out\r\n\r\nFar away.\r\n";
+
+fn envelope(to: Vec<Recipient>, from: Option<&str>, dsn: Dsn) -> Envelope {
+    Envelope {
+        id: MessageId::random(),
+        dedup: None,
+        style: Style::Delayed,
+        kind: Kind::Message,
+        from: from.map(|from| from.parse().unwrap()),
+        to,
+        conversation: None,
+        sent: None,
+        received: Timestamp::now(),
+        importance: Importance::Normal,
+        content: Content::from(MESSAGE.to_vec()),
+        origin: Origin::default(),
+        junk: false,
+        dsn,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_submitted_goes_out_once_and_local_copies_stay() {
+    let place = Place::new().await;
+    place.submit(&["joe@example.net", "ann@example.net", "bob@example.org", "eve@example.com"]).await;
+    place.empty().await;
+    let sent = place.fake.sent.lock().unwrap().clone();
+    let mut groups: Vec<Vec<String>> = sent.iter().map(|(to, _)| to.clone()).collect();
+    groups.sort();
+    assert_eq!(groups, [vec!["eve@example.com"], vec!["joe@example.net", "ann@example.net"]], "one attempt a domain");
+    for (_, bytes) in &sent {
+        let return_path = bytes.windows(12).any(|window| window.eq_ignore_ascii_case(b"return-path:"));
+        assert!(!return_path, "that is the last hop's to write");
+        assert!(bytes.ends_with(b"Far away.\r\n"));
+    }
+    assert_eq!(place.inbox("bob").await.len(), 1);
+    assert_eq!(place.inbox("alice").await.len(), 0, "nobody asked to be told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_told_to_the_sender() {
+    let place = Place::new().await;
+    place.fake.answer("joe@example.net", failed("mx.example.net said: 550 5.1.1 no\r\nsuch: user"));
+    place.submit(&["joe@example.net", "ann@example.net"]).await;
+    place.empty().await;
+    assert_eq!(place.fake.sent_to("ann@example.net"), 1);
+    place.until("a notice", async |place: &Place| place.inbox("alice").await.len() == 1).await;
+    let notice = place.inbox("alice").await.remove(0);
+    for part in [
+        "Auto-Submitted: auto-replied\r\n",
+        "Return-Path: <>\r\n",
+        "report-type=delivery-status",
+        "In-Reply-To: <one@example.org>\r\n",
+        "Final-Recipient: rfc822; joe@example.net\r\n",
+        "Action: failed\r\n",
+        "Status: 5.1.1\r\n",
+        "Subject: out\r\n",
+    ] {
+        assert!(notice.contains(part), "{part:?} in {notice}");
+    }
+    assert!(!notice.contains("Far away."), "headers only, unless the sender wants all");
+    assert!(!notice.contains("ann@"), "who got it is not in it");
+    assert!(!notice.contains("\r\nsuch: user"), "no line of others is a line of ours");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_notice_to_a_null_sender_nor_to_who_wants_none() {
+    let place = Place::new().await;
+    for to in ["null@example.net", "never@example.net", "full@example.net"] {
+        place.fake.answer(to, failed("no"));
+    }
+    place.submit_as(vec![recipient("null@example.net")], None, Dsn::default()).await;
+    let never = Recipient { notify: Some(Notify::default()), ..recipient("never@example.net") };
+    place.submit_as(vec![never], Some("alice@example.org"), Dsn::default()).await;
+    place.empty().await;
+    assert_eq!(place.inbox("alice").await.len(), 0);
+    let dsn = Dsn { ret: Some(ReturnPart::Full), envid: Some("Q 1".into()) };
+    let failure = Some(Notify { failure: true, ..Notify::default() });
+    let original = Some("rfc822;Full@example.net".to_owned());
+    let full = Recipient { notify: failure, original, ..recipient("full@example.net") };
+    place.submit_as(vec![full], Some("alice+tag@example.org"), dsn).await;
+    place.empty().await;
+    let notices = place.inbox("alice").await;
+    assert_eq!(notices.len(), 1);
+    for part in [
+        "Far away.",
+        "Original-Envelope-Id: Q 1\r\n",
+        "Original-Recipient: rfc822; Full@example.net\r\n",
+        "To: <alice+tag@example.org>",
+    ] {
+        assert!(notices[0].contains(part), "{part}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn success_is_told_where_the_next_hop_does_not() {
+    let place = Place::new().await;
+    place.fake.answer("tells@example.net", Outcome::Delivered { remote_id: None, dsn: true });
+    let success = Some(Notify { success: true, ..Notify::default() });
+    let to = ["tells@example.net", "mute@example.net"].map(|to| Recipient { notify: success, ..recipient(to) });
+    place.submit_as(to.to_vec(), Some("alice@example.org"), Dsn::default()).await;
+    place.empty().await;
+    let notices = place.inbox("alice").await;
+    assert_eq!(notices.len(), 1);
+    assert!(notices[0].contains("Action: relayed\r\n") && notices[0].contains("mute@example.net"));
+    assert!(!notices[0].contains("tells@example.net"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deferral_is_tried_again_and_a_panic_too() {
+    let place = Place::new().await;
+    for _ in 0..2 {
+        place.fake.answer("joe@example.net", deferred(DeferScope::Recipient, "451 4.2.0 later"));
+    }
+    *place.fake.panics.lock().unwrap() = Some("ann@example.com".into());
+    place.submit(&["joe@example.net", "ann@example.com"]).await;
+    place
+        .until("a deferral is shown", async |place: &Place| {
+            place.list().await.iter().any(|job| job.state == "deferred" && job.why == "451 4.2.0 later")
+        })
+        .await;
+    place.empty().await;
+    assert_eq!((place.fake.sent_to("joe@example.net"), place.fake.sent_to("ann@example.com")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_outlive_the_program() {
+    let mut place = Place::new().await;
+    place.fake.answer("joe@example.net", deferred(DeferScope::Host, "connection refused"));
+    place.submit(&["joe@example.net"]).await;
+    place.until("an attempt", async |place: &Place| place.list().await.iter().any(|job| job.attempts == 1)).await;
+    place.restart().await;
+    place.empty().await;
+    assert_eq!(place.fake.sent_to("joe@example.net"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_sent_in_time_fails_and_delay_is_told_before() {
+    let change = |settings: &mut Settings| {
+        settings.queue.expire = Duration::from_secs(3);
+        settings.queue.delay_notice = Duration::from_secs(1);
+    };
+    let place = Place::with(change, Fake::default()).await;
+    for _ in 0..100 {
+        place.fake.answer("joe@example.net", deferred(DeferScope::Host, "no route"));
+    }
+    place.submit(&["joe@example.net"]).await;
+    place.empty().await;
+    let notices = place.inbox("alice").await;
+    assert_eq!(notices.len(), 2, "one of the delay, one of the end");
+    assert!(notices[0].contains("Action: delayed\r\n") && notices[0].contains("Will-Retry-Until: "));
+    assert!(notices[1].contains("Action: failed\r\n") && notices[1].contains("no route"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_relays_without_a_bridge_and_strangers_never() {
+    let place = Place::new().await;
+    let session = place.login("alice").await;
+    let far = "joe@example.net".parse().unwrap();
+    assert_eq!(session.recipient(&far).await.unwrap(), RecipientStatus::Remote);
+    assert_eq!(place.core.recipient(&far, &mesyx_sdk::Sender::Stranger), RecipientStatus::Foreign);
+    let strange = envelope(vec![recipient("joe@example.net")], Some("alice@example.org"), Dsn::default());
+    let refused = place.core.accept("smtp", vec![strange]).await.pop().unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Forbidden);
+    place.fake.gone.store(true, Ordering::SeqCst);
+    assert!(matches!(session.recipient(&far).await.unwrap(), RecipientStatus::Refused(_)));
+    let refused = envelope(vec![recipient("joe@example.net")], Some("alice@example.org"), Dsn::default());
+    assert_eq!(session.submit(refused).await.unwrap_err().kind(), ErrorKind::Forbidden);
+    assert_eq!(place.jobs().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_holds_releases_and_drops() {
+    let place = Place::new().await;
+    for to in ["joe@example.net", "ann@example.com"] {
+        for _ in 0..100 {
+            place.fake.answer(to, deferred(DeferScope::Recipient, "451 busy"));
+        }
+    }
+    place.submit(&["joe@example.net", "ann@example.com"]).await;
+    place.until("attempts", async |place: &Place| place.list().await.iter().all(|job| job.attempts > 0)).await;
+    let net = JobFilter { destination: Some("EXAMPLE.net".into()), ..JobFilter::default() };
+    let until = async |filter: &JobFilter, change| loop {
+        let changed = place.core.queue_change(filter, change, false).await.unwrap();
+        if changed.busy == 0 {
+            break changed.changed;
+        }
+    };
+    assert_eq!(until(&net, JobChange::Hold).await, 1);
+    let before = place.list().await.into_iter().find(|job| job.to == "joe@example.net").unwrap();
+    assert_eq!(before.state, "held");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let after = place.list().await.into_iter().find(|job| job.to == "joe@example.net").unwrap();
+    assert_eq!(after.attempts, before.attempts, "what is held is left alone");
+    place.fake.answers.lock().unwrap().clear();
+    let held = JobFilter { held: true, ..JobFilter::default() };
+    assert_eq!(until(&held, JobChange::Release).await, 1);
+    place.empty().await;
+    assert_eq!((place.fake.sent_to("joe@example.net"), place.fake.sent_to("ann@example.com")), (1, 1));
+
+    place.fake.answer("joe@example.net", deferred(DeferScope::Recipient, "451 busy"));
+    let change = |settings: &mut Settings| settings.queue.first_retry = Duration::from_secs(600);
+    let mut slow = place.settings.clone();
+    change(&mut slow);
+    place.core.reconfigure(slow).unwrap();
+    place.submit(&["joe@example.net"]).await;
+    place.until("an attempt", async |place: &Place| place.list().await.iter().any(|job| job.attempts == 1)).await;
+    place
+        .until("dropped", async |place: &Place| {
+            place.core.queue_drop(&JobFilter::default(), true).await.unwrap().changed == 1
+        })
+        .await;
+    assert_eq!(place.jobs().await, 0);
+    let notices = place.inbox("alice").await;
+    assert!(notices.last().is_some_and(|notice| notice.contains("took the message out of the queue")), "{notices:?}");
+    assert_eq!(place.fake.sent_to("joe@example.net"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_once_all_is_sent_and_nothing_of_it_is_in_the_log() {
+    let place = Place::new().await;
+    place.submit(&["joe@example.net"]).await;
+    place.empty().await;
+    let instance = crate::store::Attest::instance(&*place.core.shared.instance);
+    let log = place.core.shared.store.log(instance, 0, 10_000).await.unwrap();
+    let of_queue = |entry: &&crate::operation::LogEntry| {
+        matches!(entry.operation, Operation::Enqueue { .. } | Operation::Outcome { .. })
+    };
+    assert_eq!(log.iter().filter(of_queue).count(), 2);
+    for entry in log.iter().filter(of_queue) {
+        assert!(minicbor::to_vec(&entry.operation).unwrap().len() < 90, "ids, and nothing else");
+    }
+    place.core.close().await;
+    let file = place.settings.data_dir.join("store/store.db");
+    let connection = rusqlite::Connection::open(file).unwrap();
+    for table in ["jobs", "queued_messages", "queued_bodies"] {
+        let count: i64 = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 0, "{table}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_user_can_not_fill_the_queue() {
+    let place = Place::with(|settings| settings.queue.jobs_per_user = 3, Fake::default()).await;
+    for to in ["a@example.net", "b@example.net"] {
+        for _ in 0..100 {
+            place.fake.answer(to, deferred(DeferScope::Host, "down"));
+        }
+    }
+    place.submit(&["a@example.net", "b@example.net"]).await;
+    let session = place.login("alice").await;
+    let more = envelope(vec![recipient("c@example.com"), recipient("d@example.com")], None, Dsn::default());
+    assert_eq!(session.submit(more).await.unwrap_err().kind(), ErrorKind::OverQuota);
+    assert_eq!(place.jobs().await, 2);
+}

@@ -1,0 +1,366 @@
+//! The part of the queue that is in memory: which jobs are next, which are being attempted, which hosts to leave alone.
+//!
+//! Pure: events in, batches out, the clock passed in. It holds at most [`Limits::ready`] jobs that wait for their turn,
+//! however many the store has; of one destination at most [`Limits::ready_per_line`], so that a slow host does not keep the
+//! others' jobs out.
+//!
+//! A job that is handed out is *leased*: it is not handed out again until [`Window::release`], which comes when what
+//! became of it is durable. Leases are in memory, so none outlives this process.
+
+use super::schedule::backoff;
+use super::sealed::Job;
+use super::settings::QueueSettings;
+use crate::id::JobId;
+use mesyx_sdk::{DeferScope, MessageId};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Where a job goes: the bridge, and what of the address says which host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Destination {
+    /// The bridge's name.
+    pub(crate) bridge: String,
+    /// The domain or network.
+    pub(crate) host: String,
+}
+
+/// Jobs of one message for one destination, to be attempted together.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    /// Where.
+    pub(crate) destination: Destination,
+    /// At least one, all of one message.
+    pub(crate) jobs: Vec<Job>,
+}
+
+/// What became of an offered job.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Offered {
+    /// It waits for its turn from now on.
+    Taken,
+    /// It waits here already, or is leased.
+    Known,
+    /// Its destination has enough waiting: it is to be offered again once [`Window::wanting`] says so.
+    Later,
+    /// Nothing more can wait here.
+    Full,
+    /// The destination or its bridge failed a moment ago: how, and how long it is left alone.
+    Blocked(String, Duration),
+}
+
+/// How an attempt went for the destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// The host answered.
+    Good,
+    /// Everything for the host or the bridge is to wait.
+    Down {
+        /// For which of the two.
+        scope: DeferScope,
+        /// How it failed.
+        why: String,
+        /// The host's own wish.
+        retry_after: Option<Duration>,
+    },
+    /// Nothing was learned.
+    Nothing,
+}
+
+/// Bounds on memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Jobs that wait for their turn in memory.
+    pub(crate) ready: usize,
+    /// Of these, for one destination.
+    pub(crate) ready_per_line: usize,
+    /// Destinations that are remembered.
+    pub(crate) lines: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { ready: 5000, ready_per_line: 250, lines: 10_000 }
+    }
+}
+
+/// The first pause after a bridge failed as a whole, and the longest: it is ours, so it is soon looked at again.
+const BRIDGE_PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// With how many attempts at once a destination is begun with; each success allows one more.
+const FIRST_ATTEMPTS: usize = 5;
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    limits: Limits,
+    lines: HashMap<Destination, Line>,
+    /// Destinations with jobs that wait, in the order of their turns.
+    turns: VecDeque<Destination>,
+    bridges: HashMap<String, Pause>,
+    /// Jobs that wait for their turn.
+    waiting: HashSet<JobId>,
+    /// Jobs that were handed out, or are kept out by a command.
+    leased: HashSet<JobId>,
+    /// Attempts under way.
+    running: usize,
+}
+
+/// One destination.
+#[derive(Debug, Default)]
+struct Line {
+    ready: VecDeque<Job>,
+    running: usize,
+    /// How many attempts may run at once; 0 stands for [`FIRST_ATTEMPTS`].
+    allowed: usize,
+    pause: Pause,
+    /// The first job that was offered and not taken: where in the order of the store to look for more.
+    skipped: Option<(i64, i64)>,
+}
+
+/// A host or bridge that is left alone for a while.
+#[derive(Debug, Default)]
+struct Pause {
+    until: Option<Instant>,
+    failures: u32,
+    why: String,
+}
+
+impl Pause {
+    fn left(&self, now: Instant) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+    }
+}
+
+impl Window {
+    /// An empty window.
+    #[cfg(test)]
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Whether more jobs can wait here.
+    pub(crate) fn has_room(&self) -> bool {
+        self.waiting.len() < self.limits.ready
+    }
+
+    /// Whether the window knows the job: it waits here, or is leased.
+    pub(crate) fn knows(&self, job: JobId) -> bool {
+        self.waiting.contains(&job) || self.leased.contains(&job)
+    }
+
+    /// Attempts under way.
+    pub(crate) const fn running(&self) -> usize {
+        self.running
+    }
+
+    /// A job is due. `position` is its place in the store's order.
+    pub(crate) fn offer(
+        &mut self,
+        destination: &Destination,
+        job: &Job,
+        position: (i64, i64),
+        now: Instant,
+    ) -> Offered {
+        if self.knows(job.id) {
+            return Offered::Known;
+        }
+        if let Some((why, left)) = self.blocked(destination, now) {
+            return Offered::Blocked(why, left);
+        }
+        if !self.has_room() || (!self.lines.contains_key(destination) && !self.make_room(now)) {
+            return Offered::Full;
+        }
+        let line = self.lines.entry(destination.clone()).or_default();
+        if line.ready.len() >= self.limits.ready_per_line {
+            line.skipped = Some(line.skipped.map_or(position, |before| before.min(position)));
+            return Offered::Later;
+        }
+        if line.ready.is_empty() {
+            self.turns.push_back(destination.clone());
+        }
+        self.waiting.insert(job.id);
+        line.ready.push_back(job.clone());
+        Offered::Taken
+    }
+
+    /// Why the destination is left alone, and for how long.
+    pub(crate) fn blocked(&self, destination: &Destination, now: Instant) -> Option<(String, Duration)> {
+        let pauses = [self.bridges.get(&destination.bridge), self.lines.get(destination).map(|line| &line.pause)];
+        let blocked = pauses.into_iter().flatten().filter_map(|pause| Some((pause.left(now)?, &pause.why)));
+        blocked.max_by_key(|(left, _)| *left).map(|(left, why)| (why.clone(), left))
+    }
+
+    /// Makes room for one more destination by forgetting one that nothing happens with. `false` where there is none.
+    fn make_room(&mut self, now: Instant) -> bool {
+        if self.lines.len() < self.limits.lines {
+            return true;
+        }
+        let idle = |line: &Line| line.ready.is_empty() && line.running == 0 && line.skipped.is_none();
+        let forgotten = self.lines.iter().filter(|(_, line)| idle(line)).min_by_key(|(_, line)| line.pause.left(now));
+        let Some(forgotten) = forgotten.map(|(destination, _)| destination.clone()) else { return false };
+        self.lines.remove(&forgotten);
+        true
+    }
+
+    /// Where in the store's order to look for more jobs of a destination that had to leave some out and has room now.
+    /// Asked once, it is not said again until a job is left out again.
+    pub(crate) fn wanting(&mut self) -> Option<(i64, i64)> {
+        let room = self.limits.ready_per_line / 2;
+        let hungry = |line: &&mut Line| line.skipped.is_some() && line.ready.len() <= room;
+        self.lines.values_mut().filter(hungry).filter_map(|line| line.skipped.take()).min()
+    }
+
+    /// The next jobs to attempt; they are leased.
+    pub(crate) fn next(&mut self, settings: &QueueSettings, now: Instant) -> Option<Batch> {
+        if self.running >= settings.attempts {
+            return None;
+        }
+        for _ in 0..self.turns.len() {
+            let destination = self.turns.pop_front()?;
+            let Some(line) = self.lines.get_mut(&destination) else { continue };
+            let allowed = if line.allowed == 0 { FIRST_ATTEMPTS } else { line.allowed };
+            if line.running >= allowed.min(settings.attempts_per_destination) {
+                self.turns.push_back(destination);
+                continue;
+            }
+            let jobs = take_batch(&mut line.ready, settings.recipients_per_attempt);
+            if jobs.is_empty() {
+                continue;
+            }
+            if !line.ready.is_empty() {
+                self.turns.push_back(destination.clone());
+            }
+            line.running += 1;
+            self.running += 1;
+            for job in &jobs {
+                self.waiting.remove(&job.id);
+                self.leased.insert(job.id);
+            }
+            debug_assert!(self.blocked(&destination, now).is_none(), "what is blocked has nothing that waits");
+            return Some(Batch { destination, jobs });
+        }
+        None
+    }
+
+    /// An attempt is over; its jobs stay leased. Returns the jobs of that destination, or bridge, that can't be attempted now:
+    /// they don't wait here any more.
+    pub(crate) fn finished(
+        &mut self,
+        settings: &QueueSettings,
+        destination: &Destination,
+        signal: Signal,
+        now: Instant,
+        jitter: f64,
+    ) -> Vec<(Destination, Job)> {
+        self.running = self.running.saturating_sub(1);
+        let line = self.lines.entry(destination.clone()).or_default();
+        line.running = line.running.saturating_sub(1);
+        match signal {
+            Signal::Nothing => {}
+            Signal::Good => {
+                let allowed = if line.allowed == 0 { FIRST_ATTEMPTS } else { line.allowed };
+                line.allowed = (allowed + 1).min(settings.attempts_per_destination);
+                // An attempt that began before the others failed does not say that all is well now.
+                if line.pause.left(now).is_none() {
+                    line.pause = Pause::default();
+                }
+                if let Some(pause) = self.bridges.get_mut(&destination.bridge)
+                    && pause.left(now).is_none()
+                {
+                    *pause = Pause::default();
+                }
+            }
+            Signal::Down { scope: DeferScope::Bridge, why, retry_after } => {
+                let pause = self.bridges.entry(destination.bridge.clone()).or_default();
+                if pause.left(now).is_none() {
+                    pause.failures = pause.failures.saturating_add(1);
+                    let doubled = BRIDGE_PAUSE.0.saturating_mul(2_u32.saturating_pow(pause.failures - 1));
+                    let length = doubled.min(BRIDGE_PAUSE.1).mul_f64(0.75 + 0.5 * jitter);
+                    pause.until = now.checked_add(length.max(retry_after.unwrap_or_default()));
+                    pause.why = why;
+                }
+                return self.drain(|other| other.bridge == destination.bridge);
+            }
+            Signal::Down { why, retry_after, .. } => {
+                // Attempts that ran side by side fail side by side: that counts once.
+                if line.pause.left(now).is_none() {
+                    line.pause.failures = line.pause.failures.saturating_add(1);
+                    let length = backoff(settings, line.pause.failures, jitter).max(retry_after.unwrap_or_default());
+                    line.pause.until = now.checked_add(length.min(settings.expire));
+                    line.pause.why = why;
+                }
+                // One attempt finds out whether the host is back.
+                line.allowed = 1;
+                return self.drain(|other| other == destination);
+            }
+        }
+        self.tidy(destination, now);
+        Vec::new()
+    }
+
+    /// Jobs of some destinations don't wait here any more.
+    fn drain(&mut self, which: impl Fn(&Destination) -> bool) -> Vec<(Destination, Job)> {
+        let mut out = Vec::new();
+        for (destination, line) in self.lines.iter_mut().filter(|(destination, _)| which(destination)) {
+            for job in line.ready.drain(..) {
+                self.waiting.remove(&job.id);
+                out.push((destination.clone(), job));
+            }
+        }
+        let lines = &self.lines;
+        self.turns.retain(|turn| lines.get(turn).is_some_and(|line| !line.ready.is_empty()));
+        out
+    }
+
+    /// Forgets a destination with which nothing happens.
+    fn tidy(&mut self, destination: &Destination, now: Instant) {
+        let idle = self.lines.get(destination).is_some_and(|line| {
+            let quiet = line.ready.is_empty() && line.running == 0 && line.skipped.is_none();
+            quiet && line.pause.failures == 0 && line.pause.left(now).is_none()
+        });
+        if idle {
+            self.lines.remove(destination);
+        }
+    }
+
+    /// What became of these jobs is durable, or they are let go.
+    pub(crate) fn release(&mut self, jobs: &[JobId]) {
+        for job in jobs {
+            self.leased.remove(job);
+        }
+    }
+
+    /// Keeps jobs out until [`Window::release`]; those that wait here don't any more. Returns those that are leased already.
+    pub(crate) fn lease(&mut self, jobs: &[JobId]) -> Vec<JobId> {
+        let (busy, free): (Vec<JobId>, Vec<JobId>) = jobs.iter().partition(|job| self.leased.contains(job));
+        let free: HashSet<JobId> = free.into_iter().collect();
+        if free.iter().any(|job| self.waiting.remove(job)) {
+            self.lines.values_mut().for_each(|line| line.ready.retain(|job| !free.contains(&job.id)));
+            let lines = &self.lines;
+            self.turns.retain(|turn| lines.get(turn).is_some_and(|line| !line.ready.is_empty()));
+        }
+        self.leased.extend(free);
+        busy
+    }
+
+    /// Forgets every pause: the operator wants everything tried now.
+    pub(crate) fn forget_pauses(&mut self) {
+        self.bridges.clear();
+        self.lines.values_mut().for_each(|line| line.pause = Pause::default());
+    }
+}
+
+/// The first job, and others of the same message.
+fn take_batch(ready: &mut VecDeque<Job>, most: usize) -> Vec<Job> {
+    let Some(first) = ready.pop_front() else { return Vec::new() };
+    let message: MessageId = first.message;
+    let mut jobs = vec![first];
+    let mut at = 0;
+    while jobs.len() < most && at < ready.len() {
+        if ready.get(at).is_some_and(|job| job.message == message) {
+            jobs.extend(ready.remove(at));
+        } else {
+            at += 1;
+        }
+    }
+    jobs
+}

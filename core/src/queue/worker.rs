@@ -1,0 +1,483 @@
+//! The task that works through the queue: it alone decides what is attempted, and writes down what came of it.
+//!
+//! ```text
+//!  store (due jobs, page by page) --+
+//!  submissions, just committed -----+--> Window --> attempts (tasks) --> what came of them --> one write at a time --> release
+//! ```
+//!
+//! While something can't be written down, nothing new is attempted: it could not be written down either, and would be sent again.
+
+use super::attempt::{Attempt, Done, jitter};
+use super::schedule::{Happened, Next, decide, must_tell};
+use super::sealed::Job;
+use super::window::{Batch, Destination, Offered, Signal, Window};
+use super::{Ask, Deliverer};
+use crate::core::Shared;
+use crate::id::JobId;
+use crate::store::{Hold, JobChange, JobLater, QueueProgress, StoreError, StoredJob, Write, Written};
+use mesyx_sdk::{Address, Timestamp};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+
+/// Jobs read from the store at once.
+const PAGE: usize = 256;
+/// The whole queue is looked through anew at least this often: whatever went wrong in memory is mended by then.
+const RESCAN: Duration = Duration::from_secs(60);
+/// The pause after the store could not write.
+const TROUBLE: Duration = Duration::from_secs(5);
+/// Notices about jobs that are not attempted, made side by side.
+const SETTLING: usize = 20;
+/// How long jobs wait for which there is no bridge.
+const NO_BRIDGE: Duration = Duration::from_secs(300);
+
+/// See the module's text.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    deliverer: Arc<dyn Deliverer>,
+    asks: mpsc::UnboundedReceiver<Ask>,
+    offers: mpsc::Receiver<Vec<Job>>,
+    /// When to be through, once that is told.
+    stop: watch::Receiver<Option<Instant>>,
+    window: Window,
+    attempts: JoinSet<Done>,
+    /// What each task is about.
+    about: HashMap<tokio::task::Id, About>,
+    settling: usize,
+    unwritten: Unwritten,
+    writing: Option<Writing>,
+    trouble: Option<Instant>,
+    /// How far the store's due jobs were looked through.
+    scanned: (i64, i64),
+    /// When to look on.
+    next_scan: Instant,
+    next_rescan: Instant,
+    /// Where to look for more jobs of a destination that had to leave some out.
+    refill: Option<(i64, i64)>,
+}
+
+/// What an attempt is about, kept for when it ends badly.
+struct About {
+    destination: Destination,
+    jobs: Vec<(JobId, u32)>,
+    /// It is no attempt, only a notice.
+    settled: bool,
+}
+
+/// What came of attempts and is not durable yet, with the jobs that stay leased until it is.
+#[derive(Default, Clone)]
+struct Unwritten {
+    progress: QueueProgress,
+    jobs: Vec<JobId>,
+}
+
+struct Writing {
+    what: Unwritten,
+    task: JoinHandle<Result<Written, StoreError>>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        deliverer: Arc<dyn Deliverer>,
+        asks: mpsc::UnboundedReceiver<Ask>,
+        offers: mpsc::Receiver<Vec<Job>>,
+        stop: watch::Receiver<Option<Instant>>,
+    ) -> Self {
+        Self {
+            shared,
+            deliverer,
+            asks,
+            offers,
+            stop,
+            window: Window::default(),
+            attempts: JoinSet::new(),
+            about: HashMap::new(),
+            settling: 0,
+            unwritten: Unwritten::default(),
+            writing: None,
+            trouble: None,
+            scanned: START,
+            next_scan: Instant::now(),
+            next_rescan: Instant::now() + RESCAN,
+            refill: None,
+        }
+    }
+
+    /// Works until it is told to stop, and everything begun is written down or its time is over.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let deadline = *self.stop.borrow_and_update();
+            let more = deadline.is_none() && self.fill().await;
+            if deadline.is_none() {
+                self.dispatch();
+            }
+            self.write();
+            if let Some(deadline) = deadline {
+                let idle = self.attempts.is_empty() && self.writing.is_none() && self.unwritten.progress.is_empty();
+                if idle {
+                    return;
+                }
+                if Instant::now() >= deadline {
+                    self.give_up().await;
+                    return;
+                }
+            }
+            let pause = if more { Duration::ZERO } else { self.pause(deadline) };
+            tokio::select! {
+                biased;
+                written = written(&mut self.writing) => self.on_written(written),
+                Some(joined) = self.attempts.join_next_with_id() => self.on_joined(joined),
+                Some(ask) = self.asks.recv() => self.on_ask(ask),
+                changed = self.stop.changed(), if deadline.is_none() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                Some(jobs) = self.offers.recv(), if deadline.is_none() => self.on_offer(&jobs),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Time is over: what runs is cut off, and tried again after the next start. What ended well is written down.
+    async fn give_up(&mut self) {
+        let running = self.attempts.len();
+        if running > 0 {
+            tracing::warn!(running, "attempts to send were cut off; they are made again after the next start");
+        }
+        self.attempts.shutdown().await;
+        if let Some(writing) = self.writing.take() {
+            let _ = writing.task.await;
+        }
+        let what = std::mem::take(&mut self.unwritten);
+        if !what.progress.is_empty()
+            && let Err(error) = self.shared.store.write(Write::Progress(Box::new(what.progress))).await
+        {
+            tracing::error!(%error, "what came of the last attempts could not be written down");
+        }
+    }
+
+    fn pause(&self, deadline: Option<Instant>) -> Duration {
+        let now = Instant::now();
+        let ends = [Some(self.next_scan), Some(self.next_rescan), self.trouble, deadline];
+        let first = ends.into_iter().flatten().min().unwrap_or(now);
+        first.saturating_duration_since(now).max(Duration::from_millis(5))
+    }
+
+    /// Reads due jobs where there is room for them. Whether there is more to read.
+    async fn fill(&mut self) -> bool {
+        let now = Instant::now();
+        if self.trouble.is_some_and(|until| now < until) {
+            return false;
+        }
+        self.trouble = None;
+        if now >= self.next_rescan {
+            self.rescan();
+        }
+        if let Some((due, row)) = self.window.wanting() {
+            let from = (due, row - 1);
+            self.refill = Some(self.refill.map_or(from, |before| before.min(from)));
+        }
+        if let Some(from) = self.refill.take() {
+            let read = self.read(from).await;
+            if let Some(last) = read.last.filter(|_| read.whole && read.taken > 0) {
+                self.refill = Some(last);
+                return true;
+            }
+        }
+        if now < self.next_scan || !self.window.has_room() {
+            return false;
+        }
+        let read = self.read(self.scanned).await;
+        self.scanned = read.last.unwrap_or(self.scanned);
+        if read.whole {
+            return self.window.has_room();
+        }
+        let now = Timestamp::now().seconds();
+        let next = self.shared.store.next_due(now).await.ok().flatten();
+        let wait = next.map_or(RESCAN, |due| Duration::from_secs(due.saturating_sub(now).max(1).unsigned_abs()));
+        self.next_scan = Instant::now() + wait.min(RESCAN);
+        false
+    }
+
+    fn rescan(&mut self) {
+        self.scanned = START;
+        self.next_scan = Instant::now();
+        self.next_rescan = Instant::now() + RESCAN;
+    }
+
+    /// Reads one page and offers what is in it.
+    async fn read(&mut self, from: (i64, i64)) -> Read {
+        let page = match self.shared.store.due_jobs(Timestamp::now().seconds(), from, PAGE).await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::warn!(%error, "the queue can't be read; it is tried again");
+                self.trouble = Some(Instant::now() + TROUBLE);
+                return Read::default();
+            }
+        };
+        let mut read = Read { whole: page.len() == PAGE, ..Read::default() };
+        for stored in page {
+            let position = (stored.due, stored.row);
+            if !self.window.knows(stored.job) {
+                match self.offer_stored(stored, position) {
+                    Some(Offered::Full) => {
+                        read.whole = true;
+                        return read;
+                    }
+                    Some(Offered::Taken) => read.taken += 1,
+                    _ => {}
+                }
+            }
+            read.last = Some(position);
+        }
+        read
+    }
+
+    fn offer_stored(&mut self, stored: StoredJob, position: (i64, i64)) -> Option<Offered> {
+        let (id, message) = (stored.job, stored.message);
+        match Job::open(&self.shared.instance, stored) {
+            Ok(job) => Some(self.offer(job, position)),
+            Err(error) => {
+                tracing::error!(job = %id, %message, %error, "a queued job waits for the operator now");
+                self.window.lease(&[id]);
+                let shared = Arc::clone(&self.shared);
+                // It stays leased, and held it is not read again.
+                tokio::spawn(async move {
+                    let write = Write::ChangeJobs { jobs: vec![id], change: JobChange::Hold, due: 0 };
+                    if let Err(error) = shared.store.write(write).await {
+                        tracing::error!(job = %id, %error, "a queued job can't be held");
+                    }
+                });
+                None
+            }
+        }
+    }
+
+    fn offer(&mut self, job: Job, position: (i64, i64)) -> Offered {
+        let Some(destination) = self.destination(&job.to.address) else {
+            let why = "no bridge of this server brings messages there now";
+            self.postpone(job, why.to_owned(), NO_BRIDGE);
+            return Offered::Blocked(why.to_owned(), NO_BRIDGE);
+        };
+        let offered = self.window.offer(&destination, &job, position, Instant::now());
+        if let Offered::Blocked(why, left) = &offered {
+            self.postpone(job, why.clone(), *left);
+        }
+        offered
+    }
+
+    fn destination(&self, address: &Address) -> Option<Destination> {
+        let bridge = self.deliverer.route(address.kind())?;
+        let host = match address {
+            Address::Mail(address) => address.domain().to_string(),
+            Address::Irc(address) => address.network().to_string(),
+            Address::Mesyx(address) => address.user.domain().to_string(),
+            other => other.to_string(),
+        };
+        Some(Destination { bridge, host })
+    }
+
+    /// A job can't be attempted for a while. Its sender may have to be told so all the same.
+    fn postpone(&mut self, job: Job, why: String, left: Duration) {
+        let settings = self.shared.settings();
+        let now = Timestamp::now();
+        let until = Timestamp(now.0.saturating_add(i64::try_from(left.as_millis()).unwrap_or(i64::MAX)));
+        let happened = Happened::Postponed { why, until };
+        self.window.lease(&[job.id]);
+        if must_tell(&settings.queue, &job, now) {
+            if self.settling < SETTLING {
+                self.settling += 1;
+                self.spawn(Destination { bridge: String::new(), host: String::new() }, vec![job], Some(happened));
+            } else {
+                self.window.release(&[job.id]);
+            }
+            return;
+        }
+        let Next::Later { due, attempts, hold, .. } = decide(&settings.queue, &job, happened, now, jitter()).next
+        else {
+            return;
+        };
+        self.unwritten.progress.later.push(JobLater { job: job.id, due, attempts, hold, progress: None });
+        self.unwritten.jobs.push(job.id);
+        self.due_at(due);
+    }
+
+    /// Something is due then.
+    fn due_at(&mut self, due: i64) {
+        let wait = Duration::from_secs(due.saturating_sub(Timestamp::now().seconds()).max(1).unsigned_abs());
+        if let Some(at) = Instant::now().checked_add(wait) {
+            self.next_scan = self.next_scan.min(at);
+        }
+    }
+
+    fn dispatch(&mut self) {
+        if self.trouble.is_some() {
+            return;
+        }
+        let settings = self.shared.settings();
+        while let Some(Batch { destination, jobs }) = self.window.next(&settings.queue, Instant::now()) {
+            self.spawn(destination, jobs, None);
+        }
+    }
+
+    fn spawn(&mut self, destination: Destination, jobs: Vec<Job>, settled: Option<Happened>) {
+        let about = About {
+            destination: destination.clone(),
+            jobs: jobs.iter().map(|job| (job.id, job.attempts)).collect(),
+            settled: settled.is_some(),
+        };
+        let (shared, deliverer) = (Arc::clone(&self.shared), Arc::clone(&self.deliverer));
+        let attempt = Attempt { shared, deliverer, destination, jobs, settled };
+        let handle = self.attempts.spawn(attempt.run());
+        self.about.insert(handle.id(), about);
+    }
+
+    fn on_joined(&mut self, joined: Result<(tokio::task::Id, Done), JoinError>) {
+        let id = match &joined {
+            Ok((id, _)) => *id,
+            Err(error) => error.id(),
+        };
+        let Some(about) = self.about.remove(&id) else { return };
+        let Done { progress, signal, due, .. } = match joined {
+            Ok((_, done)) => done,
+            Err(error) => {
+                tracing::error!(%error, "an attempt to send broke off inside; it is made again later");
+                self.broken(&about)
+            }
+        };
+        if about.settled {
+            self.settling = self.settling.saturating_sub(1);
+        } else {
+            let settings = self.shared.settings();
+            let signal = signal.unwrap_or(Signal::Nothing);
+            let why = if let Signal::Down { why, .. } = &signal { why.clone() } else { String::new() };
+            let now = Instant::now();
+            let out = self.window.finished(&settings.queue, &about.destination, signal, now, jitter());
+            for (destination, job) in out {
+                let left = self.window.blocked(&destination, now).map_or(TROUBLE, |(_, left)| left);
+                self.postpone(job, why.clone(), left);
+            }
+        }
+        self.unwritten.progress.append(progress);
+        self.unwritten.jobs.extend(about.jobs.iter().map(|(job, _)| *job));
+        if let Some(due) = due {
+            self.due_at(due);
+        }
+        if self.unwritten.progress.is_empty() {
+            let jobs = std::mem::take(&mut self.unwritten.jobs);
+            self.window.release(&jobs);
+        }
+    }
+
+    /// What is written down about an attempt that panicked: it counts as one that may have sent.
+    fn broken(&self, about: &About) -> Done {
+        let settings = self.shared.settings();
+        let now = Timestamp::now().seconds();
+        let mut done = Done::default();
+        for (job, attempts) in &about.jobs {
+            let attempts = attempts.saturating_add(1);
+            let wait = super::schedule::backoff(&settings.queue, attempts, jitter());
+            let due = now.saturating_add(i64::try_from(wait.as_secs()).unwrap_or(i64::MAX));
+            let hold = Hold::No;
+            done.progress.later.push(JobLater { job: *job, due, attempts, hold, progress: None });
+            done.due = Some(due);
+        }
+        done
+    }
+
+    /// Begins to write down what there is, unless that is being done.
+    fn write(&mut self) {
+        let now = Instant::now();
+        if self.writing.is_some() || self.unwritten.progress.is_empty() || self.trouble.is_some_and(|until| now < until)
+        {
+            return;
+        }
+        let what = std::mem::take(&mut self.unwritten);
+        let (shared, progress) = (Arc::clone(&self.shared), Box::new(what.progress.clone()));
+        let task = tokio::spawn(async move { shared.store.write(Write::Progress(progress)).await });
+        self.writing = Some(Writing { what, task });
+    }
+
+    fn on_written(&mut self, result: Result<Written, StoreError>) {
+        let Some(Writing { mut what, .. }) = self.writing.take() else { return };
+        match result {
+            Ok(_) => {
+                if what.progress.later.iter().any(|later| later.hold == Hold::Key) {
+                    self.shared.queue.keyless.store(true, Ordering::Release);
+                }
+                self.window.release(&what.jobs);
+            }
+            Err(error) => {
+                tracing::error!(%error, "what came of attempts to send could not be written down; it is tried again");
+                self.trouble = Some(Instant::now() + TROUBLE);
+                if !matches!(error, StoreError::Full | StoreError::Backend(_) | StoreError::Closed) {
+                    // A notice for a user who is gone must not keep the rest from being written.
+                    what.progress.copies.clear();
+                }
+                what.progress.append(std::mem::take(&mut self.unwritten.progress));
+                what.jobs.append(&mut self.unwritten.jobs);
+                self.unwritten = what;
+            }
+        }
+    }
+
+    fn on_offer(&mut self, jobs: &[Job]) {
+        for job in jobs {
+            // What finds no room here is found in the store.
+            if self.window.has_room() {
+                self.offer(job.clone(), (job.due, i64::MAX));
+            }
+        }
+    }
+
+    fn on_ask(&mut self, ask: Ask) {
+        match ask {
+            Ask::Lease(jobs, answer) => {
+                let busy = self.window.lease(&jobs);
+                if let Err(busy) = answer.send(busy) {
+                    let taken: Vec<JobId> = jobs.into_iter().filter(|job| !busy.contains(job)).collect();
+                    self.window.release(&taken);
+                }
+            }
+            Ask::Release(jobs) => {
+                self.window.release(&jobs);
+                self.rescan();
+            }
+            Ask::TryNow => {
+                self.window.forget_pauses();
+                self.rescan();
+            }
+            Ask::Look => self.rescan(),
+            Ask::Running(answer) => drop(answer.send(self.window.running())),
+        }
+    }
+}
+
+/// Before every job.
+const START: (i64, i64) = (i64::MIN, i64::MIN);
+
+/// What reading a page came to.
+#[derive(Default)]
+struct Read {
+    /// The place of the last job that was looked at.
+    last: Option<(i64, i64)>,
+    /// There may be more.
+    whole: bool,
+    taken: usize,
+}
+
+/// The end of the write that is under way; never, where none is.
+async fn written(writing: &mut Option<Writing>) -> Result<Written, StoreError> {
+    match writing {
+        Some(writing) => match (&mut writing.task).await {
+            Ok(result) => result,
+            Err(error) => Err(StoreError::Backend(error.to_string())),
+        },
+        None => std::future::pending().await,
+    }
+}

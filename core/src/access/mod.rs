@@ -12,6 +12,7 @@ mod login;
 mod lru;
 mod open;
 mod opened;
+mod pgp;
 mod search;
 mod session;
 mod submit;

@@ -3,13 +3,14 @@
 use super::lru::Lru;
 use super::opened::OpenUser;
 use super::views::Place;
-use super::{Access, SummaryKey, lock, unreadable};
+use super::{Access, SummaryKey, lock, pgp, unreadable};
 use crate::core::Shared;
 use crate::errors::broken;
 use crate::id::{KeysetId, SessionKeyId};
 use crate::instance::VerifiedAttestation;
 use crate::seal::{OpenError, PartContext, PartName, Sealed, SealedSessionKey, SessionKey, open_body, open_summary};
 use crate::store::{Attestation, Shown, StoredPart, part_digest};
+use futures_util::future::join_all;
 use mesyx_sdk::{Content, Entry, Error, MailboxId, MessageId, Summary, Timestamp, Uid, UserId, mime};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -93,6 +94,9 @@ type Keys = HashMap<SessionKeyId, Result<Arc<SessionKey>, Trouble>>;
 /// Below this many sealed bytes a batch is opened where it is, since another thread would cost more than it saves.
 const INLINE_BYTES: usize = 16 << 10;
 
+/// Messages that are looked at at once for a listing, where they are PGP mail.
+const PGP_AT_ONCE: usize = 8;
+
 /// Opens parts for one user.
 #[derive(Clone)]
 pub(crate) struct Opener {
@@ -128,15 +132,23 @@ impl Opener {
         }
         let opened = self.open_all(&place, sealed, PartName::Summary, open_summary).await?;
         let mut fresh: HashMap<Uid, OpenedSummary> = HashMap::with_capacity(opened.len());
-        for (part, result) in opened {
-            let summary = match result {
-                Ok(summary) => OpenedSummary { summary: Arc::new(summary), readable: true },
-                Err(trouble) => match self.stand_in(&place, &part, &trouble).await? {
-                    Some(summary) => summary,
-                    // It went, or is shown otherwise under another UID by now.
-                    None => continue,
-                },
-            };
+        let mut shown = Vec::with_capacity(opened.len());
+        let mut opened = opened.into_iter().peekable();
+        while opened.peek().is_some() {
+            // Side by side, since PGP mail is decrypted for its summary; a few at a time, since it is held for that.
+            let place = &place;
+            let some = opened.by_ref().take(PGP_AT_ONCE).map(|(part, result)| async move {
+                let summary = match result {
+                    Ok(summary) => Some(self.shown_summary(place, &part, summary).await?),
+                    // `None`: it went, or is shown otherwise under another UID by now.
+                    Err(trouble) => self.stand_in(place, &part, &trouble).await?,
+                };
+                Ok::<_, Error>((part, summary))
+            });
+            shown.extend(join_all(some).await);
+        }
+        for result in shown {
+            let (part, Some(summary)) = result? else { continue };
             access.keep_summary(epoch, cache_key(user, &part), summary.clone(), weigh(&summary.summary));
             fresh.insert(part.uid, summary);
         }
@@ -159,12 +171,41 @@ impl Opener {
         for (part, result) in self.open_all(&place, parts, PartName::Body, open_body).await? {
             let uid = part.uid;
             let (content, readable) = match result {
-                Ok(content) => (content, true),
+                Ok(content) => (self.shown_body(&place, &part, content).await?, true),
                 Err(trouble) => (self.stand_in_body(&place, &part, &trouble).await?, false),
             };
             bodies.push(OpenedBody { uid, content, readable });
         }
         Ok(bodies)
+    }
+
+    /// A summary as it is shown: of PGP mail that of the message as it is shown.
+    async fn shown_summary(&self, place: &Place, part: &StoredPart, stored: Summary) -> Result<OpenedSummary, Error> {
+        let mut summary = None;
+        if pgp::may_be(&stored.headers)
+            && let Some(body) = self.stored_body(place, part.uid).await?
+        {
+            summary = self.show(part.message, &stored, &body).await?.map(|shown| shown.summary);
+        }
+        Ok(OpenedSummary { summary: summary.unwrap_or_else(|| Arc::new(stored)), readable: true })
+    }
+
+    /// A body as it is shown: of PGP mail what it says inside.
+    async fn shown_body(&self, place: &Place, part: &StoredPart, body: Content) -> Result<Content, Error> {
+        if !pgp::may_be(&body) {
+            return Ok(body);
+        }
+        let parts = place.summaries(&*self.shared.store, &[part.uid]).await?;
+        let opened = self.open_all(place, parts, PartName::Summary, open_summary).await?.pop();
+        let Some((_, Ok(summary))) = opened else { return Ok(body) };
+        Ok(self.show(part.message, &summary, &body).await?.map_or(body, |shown| shown.content))
+    }
+
+    /// A body as it is stored, where it can be opened.
+    async fn stored_body(&self, place: &Place, uid: Uid) -> Result<Option<Content>, Error> {
+        let parts = place.bodies(&*self.shared.store, &[uid], 1).await?;
+        let opened = self.open_all(place, parts, PartName::Body, open_body).await?.pop();
+        Ok(opened.and_then(|(_, result)| result.ok()))
     }
 
     /// Opens parts on all cores.

@@ -36,6 +36,7 @@ pub use password::PasswordError;
 pub use slot::{Slot, SlotKind, WrongPassword};
 pub use span::{Period, Span, SpanError};
 pub use unlocked::Unlocked;
+pub(crate) use unlocked::variable_time;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -250,7 +250,7 @@ fn decrypt(packet: &PKESK, pair: &mut KeyPair) -> Result<SessionKey, OpenError> 
 
 /// The kind of a secret key that this build does not use: RustCrypto's arithmetic for these takes a time that depends on the key.
 #[allow(deprecated)]
-pub(super) fn variable_time(algorithm: PublicKeyAlgorithm) -> Option<&'static str> {
+pub(crate) fn variable_time(algorithm: PublicKeyAlgorithm) -> Option<&'static str> {
     use PublicKeyAlgorithm::{DSA, ElGamalEncrypt, ElGamalEncryptSign, RSAEncrypt, RSAEncryptSign, RSASign};
     if !openpgp::crypto::backend().starts_with("RustCrypto") {
         return None;

@@ -34,6 +34,7 @@ pub use discovery::{KeySource, LookupError, web_key_name};
 pub use policy::{LookupFailure, PgpSettings, Policy, Signing};
 
 pub(crate) use book::Book;
+pub(crate) use certificate::canonical as contact_name;
 pub(crate) use discovery::Lookups;
 pub(crate) use harvest::Noted;
 pub(crate) use notice::Me;

@@ -5,15 +5,15 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-struct Gpg(TempDir);
+pub(super) struct Gpg(TempDir);
 
 impl Gpg {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(tempfile::Builder::new().prefix("g").tempdir_in("/tmp").expect("a directory"))
     }
 
     /// Runs it: standard output, and what it says of its status.
-    fn run(&self, arguments: &[&str], input: &[u8]) -> (Vec<u8>, String) {
+    pub(super) fn run(&self, arguments: &[&str], input: &[u8]) -> (Vec<u8>, String) {
         let mut child = Command::new("gpg")
             .args([
                 "--homedir",

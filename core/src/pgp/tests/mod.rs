@@ -3,6 +3,7 @@
 mod decisions;
 mod gnupg;
 mod messages;
+mod reading;
 mod whole;
 
 use super::*;

@@ -1,5 +1,6 @@
 //! The configuration of both bridges: as written ([`SmtpConfig`], [`SubmissionConfig`]), and checked (`Checked`).
 
+use crate::dkim::DkimConfig;
 use crate::proto;
 use crate::proxy::Network;
 use crate::verify::{self, VerifyConfig};
@@ -23,6 +24,8 @@ pub struct SmtpConfig {
     pub verify: VerifyConfig,
     /// How names are looked up. The program puts its own section `dns` here.
     pub dns: DnsConfig,
+    /// Signing of mail that leaves.
+    pub dkim: DkimConfig,
 }
 
 /// The table `bridges.submission`: mail from our own users' programs.
@@ -114,6 +117,7 @@ impl Default for SmtpConfig {
             limits: LimitsConfig::default(),
             verify: VerifyConfig::default(),
             dns: DnsConfig::default(),
+            dkim: DkimConfig::default(),
         }
     }
 }

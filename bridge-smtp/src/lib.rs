@@ -17,6 +17,7 @@
 
 mod config;
 mod connection;
+pub mod dkim;
 mod limits;
 mod meters;
 pub mod proto;
@@ -52,7 +53,13 @@ impl Bridge for Smtp {
             name: "smtp".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             summary: "Takes mail from other hosts by SMTP, as the domain's MX".to_owned(),
-            grants: vec![Grant::Accept, Grant::Directory, Grant::Certificates, Grant::Listen(25)],
+            grants: vec![
+                Grant::Accept,
+                Grant::Directory,
+                Grant::Certificates,
+                Grant::Secret("dkim.*".to_owned()),
+                Grant::Listen(25),
+            ],
             delivers: vec![AddressKind::Mail],
             config_schema: schema::<SmtpConfig>(),
         }

@@ -51,7 +51,7 @@ impl GuardedHost {
         if *self.life.borrow() == Life::Over || self.life.has_changed().is_err() {
             return Err(Error::new(ErrorKind::Unavailable, format!("the bridge {} has ended", self.bridge)));
         }
-        if self.grants.contains(grant) {
+        if self.grants.iter().any(|given| given.covers(grant)) {
             return Ok(());
         }
         tracing::warn!(bridge = self.bridge, %grant, "refused a call: the bridge was not granted it");

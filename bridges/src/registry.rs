@@ -149,7 +149,8 @@ impl Registry {
             manifest.grants.iter().cloned().chain(listeners.iter().map(Grant::from)).chain(secrets).collect()
         });
         for name in bridge.secrets() {
-            if !grants.contains(&Grant::Secret(name.clone())) {
+            let wanted = Grant::Secret(name.clone());
+            if !grants.iter().any(|given| given.covers(&wanted)) {
                 let what = format!("the bridge is to use the secret '{name}', but has no grant for it");
                 errors.push("grants", what, format!("add \"secret:{name}\""));
             }

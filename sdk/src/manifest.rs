@@ -35,12 +35,36 @@ pub enum Grant {
     Access,
     /// Ask which addresses are ours: [`crate::Host::recipient`].
     Directory,
-    /// Read one service secret by its name: [`crate::Host::secret`].
+    /// Read a service secret by its name: [`crate::Host::secret`]. A name that ends in `.*` stands for all that begin with
+    /// what is before the star: `dkim.*` is `dkim.example.org` and the others.
     Secret(String),
     /// Take connections on a TCP port: [`crate::Host::listen`]. Port 0 is any free port.
     Listen(u16),
     /// Serve TLS with the instance's certificates: [`crate::Host::certificates`].
     Certificates,
+}
+
+impl Grant {
+    /// Whether who was given this may do `wanted`: the same, or a secret that this one's `.*` stands for.
+    ///
+    /// # Examples
+    /// ```
+    /// use mesyx_sdk::Grant;
+    /// let secret = |name: &str| Grant::Secret(name.to_owned());
+    /// assert!(secret("dkim.*").covers(&secret("dkim.example.org")));
+    /// assert!(!secret("dkim.*").covers(&secret("dkim")));
+    /// assert!(!secret("dkim.example.org").covers(&secret("dkim.*")));
+    /// ```
+    #[must_use]
+    pub fn covers(&self, wanted: &Self) -> bool {
+        match (self, wanted) {
+            (Self::Secret(given), Self::Secret(name)) => {
+                let prefix = given.strip_suffix('*').filter(|prefix| prefix.ends_with('.'));
+                given == name || prefix.is_some_and(|prefix| name.starts_with(prefix) && name.len() > prefix.len())
+            }
+            _ => self == wanted,
+        }
+    }
 }
 
 impl fmt::Display for Grant {

@@ -165,7 +165,7 @@ fn member(user: StoredUser) -> Member {
 }
 
 /// The store's place in the data directory.
-const STORE: &str = "store";
+pub(crate) const STORE: &str = "store";
 /// Where service secrets stand among the store's named values.
 const SECRET: &str = "secret:";
 

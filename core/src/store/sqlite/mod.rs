@@ -17,6 +17,7 @@ mod flags;
 mod keys;
 mod names;
 mod queue;
+mod peek;
 mod read;
 mod records;
 mod reshow;

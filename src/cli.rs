@@ -87,6 +87,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Keyset,
     },
+    /// Show the records that our domains need in DNS, compare them with what is there, and change the keys that sign mail.
+    #[command(after_help = "Example: mesyx dns example.org --zone\n         mesyx dns --check")]
+    Dns(crate::commands::dns::Dns),
     /// Keep passwords and keys that bridges need, sealed to the instance key.
     #[command(after_help = "Example: printf %s \"$PASSWORD\" | mesyx secret set libera.password")]
     Secret {

@@ -38,6 +38,8 @@ struct Announcement {
     imap: At,
     imaps: At,
     admin: At,
+    http: At,
+    https: At,
     tls_ca: PathBuf,
 }
 
@@ -124,7 +126,8 @@ fn place(given: Option<&Path>) -> Result<Place, Failure> {
 
 /// Writes the instance.
 fn write(dir: &Path, log: &str) -> Result<(), Failure> {
-    let names = ["localhost", "127.0.0.1", "::1", HOSTNAME].map(str::to_owned);
+    let mut names = ["localhost", "127.0.0.1", "::1", HOSTNAME, DOMAIN].map(str::to_owned).to_vec();
+    names.extend(crate::http::LABELS.map(|label| format!("{label}.{DOMAIN}")));
     let (authority, made) = tls::with_authority(&names).map_err(trying("the TLS certificate"))?;
     init::write(dir, &configuration(log), &made)?;
     init::new_file(&dir.join(AUTHORITY), 0o644, authority.as_bytes())
@@ -141,6 +144,12 @@ fn configuration(log: &str) -> Value {
         "domains": [DOMAIN],
         "tls": [{ "chain": "tls/chain.pem", "key": "tls/key.pem" }],
         "admin": { "listen": "127.0.0.1:0" },
+        "http": {
+            "listeners": [
+                { "name": "http", "address": "127.0.0.1:0", "tls": false },
+                { "name": "https", "address": "127.0.0.1:0" },
+            ],
+        },
         "log": { "level": log },
         // What is in it is thrown away.
         "memory": { "lock": "off" },
@@ -183,7 +192,11 @@ async fn announcement(dir: &Path, running: &Running) -> Result<Announcement, Fai
             password: Hidden(password),
         });
     }
-    let admin = running.instance.admin().ok_or_else(|| Failure::new("there is no admin listener"))?;
+    let admin = running.instance.listening().admin.ok_or_else(|| Failure::new("there is no admin listener"))?;
+    let web = |tls: bool| {
+        let found = running.instance.listening().http.iter().find(|(_, with)| *with == tls);
+        found.map(|(address, _)| At::from(*address)).ok_or_else(|| Failure::new("the pages for others are not served"))
+    };
     Ok(Announcement {
         dir: dir.to_owned(),
         domain: DOMAIN,
@@ -194,6 +207,8 @@ async fn announcement(dir: &Path, running: &Running) -> Result<Announcement, Fai
         imap: at("imap")?,
         imaps: at("imaps")?,
         admin: admin.into(),
+        http: web(false)?,
+        https: web(true)?,
         tls_ca: dir.join(AUTHORITY),
     })
 }
@@ -211,6 +226,7 @@ fn print(demo: &Announcement) {
     say!("  submission  {} (STARTTLS), {} (TLS)", port(demo.submission), port(demo.submissions));
     say!("  IMAP        {} (STARTTLS), {} (TLS)", port(demo.imap), port(demo.imaps));
     say!("  admin       http://{}/metrics, /health, /ready", port(demo.admin));
+    say!("  pages       https://{} (users' certificates, settings for mail programs)", port(demo.https));
     say!("  TLS authority: {ca}\n");
     let [alice, bob] = &demo.users[..] else { return };
     say!("Send alice a mail, as another host would:");
@@ -230,6 +246,12 @@ fn print(demo: &Announcement) {
         alice.name,
         alice.password.text(),
         demo.imaps.port
+    );
+    say!("Get alice's OpenPGP certificate, as others find it:");
+    say!(
+        "  curl --cacert {ca} --connect-to {DOMAIN}:443:{} https://{DOMAIN}/.well-known/openpgpkey/hu/{} | gpg --show-keys\n",
+        port(demo.https),
+        mesyx_core::published::wkd_hash(&alice.name)
     );
     say!("See how the server does:");
     say!("  mesyx --config {} status", demo.dir.join(init::FILE).display());

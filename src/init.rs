@@ -2,6 +2,7 @@
 
 use crate::cli::Init;
 use crate::config::{RunAs, check, template};
+use crate::dns::keys::{self, KeysRequest};
 use crate::exit::{Failure, trying};
 use crate::serve::{privileges, registry};
 use crate::tls;
@@ -30,7 +31,7 @@ pub(crate) fn init(init: &Init) -> Result<(), Failure> {
     let made = tls::self_signed(&[hostname.clone(), domain.clone()]).map_err(trying("the TLS certificate"))?;
     let mut values = json!({
         "hostname": hostname,
-        "domains": [domain],
+        "domains": [&domain],
         "tls": [{ "chain": "tls/chain.pem", "key": "tls/key.pem" }],
     });
     if let Some(user) = &init.user {
@@ -44,12 +45,15 @@ pub(crate) fn init(init: &Init) -> Result<(), Failure> {
     say!("  - look at {}", init.dir.join(FILE).display());
     say!("  - replace the self-signed certificate in {}", init.dir.join("tls").display());
     say!("  - keep a copy of {} in a safe place, apart from backups", init.dir.join("instance.key").display());
-    say!("  - mesyx --config {} user add NAME", init.dir.join(FILE).display());
-    say!("  - mesyx --config {} run", init.dir.join(FILE).display());
+    let file = init.dir.join(FILE);
+    say!("  - mesyx --config {} dns shows the records to publish for {domain}", file.display());
+    say!("  - mesyx --config {} user add NAME", file.display());
+    say!("  - mesyx --config {} check", file.display());
+    say!("  - mesyx --config {} run", file.display());
     Ok(())
 }
 
-/// Writes configuration, certificate, instance key and an empty store into `dir`. Nothing that exists is overwritten.
+/// Writes configuration, certificate, instance key and a store that holds nothing but DKIM keys into `dir`. Nothing that exists is overwritten.
 pub(crate) fn write(dir: &Path, values: &Value, made: &tls::Made) -> Result<(), Failure> {
     let file = dir.join(FILE);
     for path in [&file, &dir.join("tls"), &dir.join("instance.key"), &dir.join("data")] {
@@ -66,8 +70,13 @@ pub(crate) fn write(dir: &Path, values: &Value, made: &tls::Made) -> Result<(), 
     new_file(&file, 0o600, template::render(values, &registry).as_bytes())?;
     // What was just written must be right; if not, that is ours to mend, and better seen here than at the start.
     let checked = check::read(&file, &registry)?;
-    crate::serve::run::runtime()?.block_on(Core::create(&checked.core))?;
-    Ok(())
+    crate::serve::run::runtime()?.block_on(async {
+        Core::create(&checked.core).await?;
+        let core = Core::open(checked.core).await?;
+        let made = keys::operate(&core, KeysRequest::Add { domain: None }).await;
+        core.close().await;
+        made.map(drop)
+    })
 }
 
 /// Makes a directory that only its owner can enter; one that is there stays as it is.

@@ -70,6 +70,7 @@ pub(crate) async fn operate(core: &Core, request: Request) -> Result<Value, Fail
             let address: MailAddress = address.parse().map_err(trying("the address"))?;
             json(core.trace(&Address::Mail(address), days))
         }
+        Request::Keys(request) => crate::dns::keys::operate(core, request).await,
     }
 }
 
@@ -81,7 +82,8 @@ pub(crate) async fn secret(core: &Core, name: &str) -> Result<Secret, mesyx_sdk:
 /// Names are changed by one at a time, since the list of them is read and written back.
 static SECRETS: Mutex<()> = Mutex::const_new(());
 
-async fn set_secret(core: &Core, name: &str, value: Option<Secret>) -> Result<Value, Failure> {
+/// Stores a service secret under an operator's name, or takes it away.
+pub(crate) async fn set_secret(core: &Core, name: &str, value: Option<Secret>) -> Result<Value, Failure> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/');
     if name.is_empty() || name.len() > 200 || !name.chars().all(good) {
         return Err(Failure::new("a secret's name has 1 to 200 of A-Z a-z 0-9 . - _ /"));

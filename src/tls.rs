@@ -81,6 +81,30 @@ fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
         .unwrap_or_default()
 }
 
+/// Whether a certificate for these names is one for `host`: the name itself, or `*.` and one label.
+pub(crate) fn covers(names: &[String], host: &str) -> bool {
+    let wild = host.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+    names.iter().any(|name| {
+        name.eq_ignore_ascii_case(host) || wild.as_ref().is_some_and(|wild| name.eq_ignore_ascii_case(wild))
+    })
+}
+
+/// SHA-256 of a certificate's public key (SubjectPublicKeyInfo), as TLSA records of the kind `3 1 1` have it (RFC 6698).
+pub(crate) fn key_digest(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    Some(sha256(&certificate.subject_public_key_info()))
+}
+
+/// SHA-256, by the provider that TLS uses.
+pub(crate) fn sha256(data: &[u8]) -> Vec<u8> {
+    use rustls::SupportedCipherSuite::{Tls12, Tls13};
+    let hash = match rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256 {
+        Tls13(suite) => suite.common.hash_provider,
+        Tls12(suite) => suite.common.hash_provider,
+    };
+    hash.hash(data).as_ref().to_vec()
+}
+
 /// A certificate with its key, in PEM.
 pub(crate) struct Made {
     /// The chain.

@@ -2,6 +2,8 @@
 
 mod backup;
 pub(crate) mod contact;
+pub(crate) mod dns;
+mod examine;
 pub(crate) mod keyset_keys;
 pub(crate) mod queue;
 mod secret;
@@ -29,7 +31,7 @@ pub(crate) fn execute(cli: Cli) -> Result<(), Failure> {
     let config = cli.config;
     match cli.command {
         Command::Init(init) => crate::init::init(&init),
-        Command::Check(output) => check(&find(config), output.json),
+        Command::Check(output) => examine::check(&find(config), output.json),
         Command::User { command } => user::execute(&load(config)?, command),
         Command::Queue { command } => queue::execute(&load(config)?, command),
         Command::Contact { command } => contact::execute(&load(config)?, command),
@@ -48,6 +50,7 @@ pub(crate) fn execute(cli: Cli) -> Result<(), Failure> {
             show::trace(&lines, json.json)
         }
         Command::Keyset { command: Keyset::SecretKeys(command) } => keyset_keys::execute(&load(config)?, command),
+        Command::Dns(command) => dns::execute(&load(config)?, command),
         Command::Secret { command } => secret::execute(&load(config)?, command),
         Command::Bridge { command: Bridge::List(output) } => bridges(output.json),
         Command::Bridge { command: Bridge::Schema { name } } => schema(&name),
@@ -72,19 +75,6 @@ fn socket(given: Option<PathBuf>) -> Result<PathBuf, Failure> {
 fn load(given: Option<PathBuf>) -> Result<Checked, Failure> {
     let path = std::path::absolute(find(given)).map_err(trying("the configuration's path"))?;
     Ok(check::read(&path, &registry())?)
-}
-
-fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
-    let result = check::read(path, &registry());
-    if as_json {
-        let problems = result.as_ref().err().map_or(&[][..], Vec::as_slice);
-        print_json(&json!({ "ok": result.is_ok(), "problems": problems }))?;
-        return result.map(drop).map_err(|_| Failure::with(crate::exit::CONFIG, ""));
-    }
-    let checked = result?;
-    let bridges: Vec<_> = checked.bridges.iter().map(|bridge| bridge.manifest.name.as_str()).collect();
-    say!("{}: no errors; bridges: {}", path.display(), bridges.join(", "));
-    Ok(())
 }
 
 fn reload(socket: &Path, as_json: bool) -> Result<(), Failure> {

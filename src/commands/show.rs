@@ -41,6 +41,9 @@ pub(super) fn status(value: &Value, json: bool) -> Result<(), Failure> {
         None => say!("memory: locked ({} KiB), never swapped or dumped", status.memory.locked_bytes >> 10),
         Some(why) => say!("memory: never dumped, but not locked: {why}"),
     }
+    for http in &status.http {
+        say!("pages for others: {http}");
+    }
     say!("secrets held here:");
     for secret in &status.secrets {
         say!("  {secret}");

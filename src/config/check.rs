@@ -1,5 +1,6 @@
 //! From the file's text to what the program works with: everything that is wrong is found at once.
 
+use super::http::CheckedHttp;
 use super::locate::{Located, Problem, join};
 use super::memory::MemoryLock;
 use super::{BridgeHead, File, Log, Mode, RunAs, Tls, network};
@@ -33,6 +34,8 @@ pub(crate) struct Checked {
     pub(crate) dns: mesyx_net::DnsConfig,
     /// How files are fetched.
     pub(crate) https: mesyx_net::HttpsConfig,
+    /// The pages for others.
+    pub(crate) http: CheckedHttp,
     /// The control socket.
     pub(crate) control_socket: PathBuf,
     /// What is logged.
@@ -127,7 +130,13 @@ fn examine(path: &Path, text: &str, registry: &Registry, with_files: bool) -> Re
             }
         }
     }
-    listeners(&mut located, &bridges, admin);
+    let hostname = core.as_ref().map_or("", |core| core.hostname.as_str());
+    let http = CheckedHttp::of(&file.http, hostname, &mut located);
+    listeners(&mut located, &bridges, admin, &http);
+    if tls.is_empty() && http.listeners.iter().any(|(_, tls)| *tls) {
+        let fix = "add [[tls]] with chain and key, or write tls = false where a proxy does TLS";
+        located.note("http.listeners", "they need a TLS certificate", fix);
+    }
     if tls.is_empty() && bridges.iter().any(|bridge| bridge.manifest.grants.contains(&Grant::Certificates)) {
         let fix = "add [[tls]] with chain and key; `mesyx init` makes a self-signed certificate";
         located.note("tls", "the bridges need a TLS certificate", fix);
@@ -149,6 +158,7 @@ fn examine(path: &Path, text: &str, registry: &Registry, with_files: bool) -> Re
             admin,
             dns,
             https,
+            http,
             control_socket: base.join(&file.control_socket),
             log: file.log,
             run_as: file.run_as,
@@ -414,10 +424,16 @@ fn bridges(
 }
 
 /// No two listeners may want the same address.
-fn listeners(located: &mut Located, bridges: &[Prepared], admin: Option<SocketAddr>) {
+fn listeners(located: &mut Located, bridges: &[Prepared], admin: Option<SocketAddr>, http: &CheckedHttp) {
     let mut taken: BTreeMap<SocketAddr, String> = BTreeMap::new();
     if let Some(address) = admin {
         taken.insert(address, "admin.listen".into());
+    }
+    for (spec, _) in http.listeners.iter().filter(|(spec, _)| spec.address.port() != 0) {
+        if let Some(other) = taken.insert(spec.address, format!("http, listener {}", spec.name)) {
+            let what = format!("listener {} wants {}, which {other} has", spec.name, spec.address);
+            located.note("http.listeners", what, "give each its own address or port");
+        }
     }
     let wanted = bridges.iter().flat_map(|bridge| {
         let name = &bridge.manifest.name;

@@ -6,6 +6,7 @@
 //! ```
 
 pub(crate) mod check;
+pub(crate) mod http;
 pub(crate) mod locate;
 pub(crate) mod memory;
 pub(crate) mod network;
@@ -64,6 +65,10 @@ pub(crate) struct File {
     /// For the machine's own supervision.
     #[serde(default)]
     pub(crate) admin: Admin,
+    /// Pages for mail programs and other hosts: users' OpenPGP certificates (WKD), the MTA-STS policy, settings for mail
+    /// programs. docs/operating.md says which names in DNS and in the certificate that takes; `mesyx check` says which are missing.
+    #[serde(default)]
+    pub(crate) http: http::Http,
     /// What is logged, to standard error.
     #[serde(default)]
     pub(crate) log: Log,

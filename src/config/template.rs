@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 /// The order of keys in the file: what everybody must look at first.
-const ORDER: [&str; 27] = [
+const ORDER: &[&str] = &[
     "hostname",
     "domains",
     "data_dir",
@@ -23,6 +23,7 @@ const ORDER: [&str; 27] = [
     "catch_all",
     "tls",
     "admin",
+    "http",
     "log",
     "limits",
     "login",

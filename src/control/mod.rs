@@ -11,6 +11,7 @@ pub(crate) mod client;
 pub(crate) mod secret_keys;
 pub(crate) mod server;
 
+use crate::dns::keys::KeysRequest;
 use mesyx_sdk::Secret;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::path::PathBuf;
@@ -95,6 +96,8 @@ pub(crate) enum Request {
     SecretKeys { request: secret_keys::SecretKeyRequest },
     /// → list of `mesyx_core::trace::TraceLine`
     Trace { address: String, days: u16 },
+    /// → see there
+    Keys(KeysRequest),
 }
 
 /// What proves that a password may be changed.

@@ -1,28 +1,23 @@
 //! The admin listener: `/health`, `/ready` and `/metrics` by HTTP, on loopback.
 
 use super::instance::Instance;
+use super::web::{self, Answer, Places, Times, reply};
 use crate::exit::{Failure, trying};
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
 use mesyx_bridges::State;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
-use std::convert::Infallible;
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 /// Connections at once; a scraper needs one.
 const MAX_CONNECTIONS: usize = 16;
-/// How long a client may take to send its request's head.
-const HEAD: Duration = Duration::from_secs(10);
+/// A scraper may keep its connection for an hour, then makes a new one.
+const TIMES: Times = Times { head: Duration::from_secs(10), life: Duration::from_secs(3600) };
 /// How often samples of histograms are folded together.
 const UPKEEP: Duration = Duration::from_secs(10);
 
@@ -31,53 +26,35 @@ pub(crate) fn record() -> Result<PrometheusHandle, Failure> {
     PrometheusBuilder::new().install_recorder().map_err(trying("metrics"))
 }
 
-/// Serves until the task is aborted.
+/// Serves until the tasks are aborted.
 pub(crate) fn serve(
     listener: StdListener,
     instance: Arc<Instance>,
     metrics: PrometheusHandle,
-) -> Result<JoinHandle<()>, Failure> {
+) -> Result<Vec<JoinHandle<()>>, Failure> {
     let listener = TcpListener::from_std(listener).map_err(trying("the admin listener"))?;
-    Ok(tokio::spawn(async move {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let rendered = metrics.clone();
+    let upkeep = tokio::spawn(async move {
         let mut upkeep = tokio::time::interval(UPKEEP);
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                _ = upkeep.tick() => {
-                    metrics.run_upkeep();
-                    continue;
-                }
-            };
-            let Ok((stream, _)) = accepted else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            // Over the limit: closed at once, so that a client sees it.
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-            let (instance, metrics) = (Arc::clone(&instance), metrics.clone());
-            tokio::spawn(async move {
-                let answer = service_fn(|request| answer(request, &instance, &metrics));
-                let mut http = hyper::server::conn::http1::Builder::new();
-                http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(16 << 10);
-                if let Err(error) = http.serve_connection(TokioIo::new(stream), answer).await {
-                    tracing::debug!(%error, "an admin connection failed");
-                }
-                drop(place);
-            });
+            upkeep.tick().await;
+            metrics.run_upkeep();
         }
-    }))
+    });
+    let answer = move |request, _| {
+        let (instance, metrics) = (Arc::clone(&instance), rendered.clone());
+        async move { answer(request, &instance, &metrics).await }
+    };
+    let places = Places::new(MAX_CONNECTIONS, MAX_CONNECTIONS);
+    let serving = tokio::spawn(web::serve(listener, "admin", places, None, || TIMES, answer));
+    Ok(vec![upkeep, serving])
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    instance: &Instance,
-    metrics: &PrometheusHandle,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, instance: &Instance, metrics: &PrometheusHandle) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Ok(reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is answered here\n".into()));
+        return reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET is answered here\n");
     }
-    Ok(match request.uri().path() {
+    match request.uri().path() {
         "/health" => match instance.core().status().await {
             Ok(_) => report(instance, StatusCode::OK),
             Err(error) => reply(
@@ -94,12 +71,12 @@ async fn answer(
             gauges(instance).await;
             reply(StatusCode::OK, "text/plain; version=0.0.4", metrics.render())
         }
-        _ => reply(StatusCode::NOT_FOUND, "text/plain", "here are /health, /ready and /metrics\n".into()),
-    })
+        _ => reply(StatusCode::NOT_FOUND, "text/plain", "here are /health, /ready and /metrics\n"),
+    }
 }
 
 /// Whether each bridge does well, without anything that outsiders should not know.
-fn report(instance: &Instance, status: StatusCode) -> Response<Full<Bytes>> {
+fn report(instance: &Instance, status: StatusCode) -> Answer {
     let bridges: serde_json::Map<_, _> =
         instance.supervisor().status().into_iter().map(|bridge| (bridge.name, json!(bridge.state))).collect();
     reply(status, "application/json", json!({ "bridges": bridges }).to_string())
@@ -129,11 +106,4 @@ async fn gauges(instance: &Instance) {
         metrics::gauge!("mesyx_bridge_ready", "bridge" => bridge.name.clone()).set(f64::from(ready));
         metrics::counter!("mesyx_bridge_restarts_total", "bridge" => bridge.name).absolute(bridge.restarts);
     }
-}
-
-fn reply(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
 }

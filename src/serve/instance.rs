@@ -8,6 +8,7 @@ use super::status::Status;
 use crate::config::check::{self, Checked};
 use crate::control::Request;
 use crate::exit::{Failure, trying};
+use crate::http::Site;
 use crate::operate;
 use mesyx_bridges::{RestartPolicy, Services, Sockets, Supervisor};
 use mesyx_core::core::Core;
@@ -33,12 +34,23 @@ pub(crate) struct Instance {
     file: PathBuf,
     hostname: String,
     since: Timestamp,
-    admin: Option<SocketAddr>,
     memory: MemoryStatus,
+    listening: Listening,
+    /// What the pages for others are about.
+    site: watch::Sender<Arc<Site>>,
     /// What needs a restart to change, as it was at the start.
     fixed: Vec<(&'static str, String)>,
     /// One reload at a time.
     reloading: Mutex<()>,
+}
+
+/// Where the program itself listens.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Listening {
+    /// The admin listener.
+    pub(crate) admin: Option<SocketAddr>,
+    /// The listeners of pages for others, and whether they have TLS.
+    pub(crate) http: Vec<(SocketAddr, bool)>,
 }
 
 impl Instance {
@@ -46,12 +58,13 @@ impl Instance {
     pub(crate) async fn start(
         checked: Checked,
         sockets: Arc<Sockets>,
-        admin: Option<SocketAddr>,
+        listening: Listening,
         memory: MemoryStatus,
         log: Option<LogLevel>,
     ) -> Result<Arc<Self>, Failure> {
         let certificates = watch::Sender::new(Arc::new(checked.certificates()?));
         let fixed = fixed(&checked);
+        let site = watch::Sender::new(Arc::new(Site::of(&checked)));
         let hostname = checked.core.hostname.clone();
         let key_source = crate::wkd::source(&checked.dns, &checked.https);
         let core = Core::open(checked.core).await?;
@@ -74,8 +87,9 @@ impl Instance {
             file: checked.file,
             hostname,
             since: Timestamp::now(),
-            admin,
             memory,
+            listening,
+            site,
             fixed,
             reloading: Mutex::default(),
         }))
@@ -91,9 +105,19 @@ impl Instance {
         &self.supervisor
     }
 
-    /// Where the admin listener is.
-    pub(crate) const fn admin(&self) -> Option<SocketAddr> {
-        self.admin
+    /// Where the program itself listens.
+    pub(crate) const fn listening(&self) -> &Listening {
+        &self.listening
+    }
+
+    /// What the pages for others are about, as now configured.
+    pub(crate) fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.site.borrow())
+    }
+
+    /// The certificates, and their replacements as they come.
+    pub(crate) fn certificates(&self) -> watch::Receiver<Arc<Certificates>> {
+        self.certificates.subscribe()
     }
 
     /// Carries out a command.
@@ -134,8 +158,9 @@ impl Instance {
             queue: self.core.queue_status().await?,
             bridges: self.supervisor.status(),
             certificates: certificates.0.iter().map(|identity| identity.names.clone()).collect(),
-            admin: self.admin.map(|address| address.to_string()),
             memory: self.memory.now(),
+            admin: self.listening.admin.map(|address| address.to_string()),
+            http: self.listening.http.iter().map(|(address, tls)| url(*address, *tls)).collect(),
         })
     }
 
@@ -162,9 +187,11 @@ impl Instance {
             }
         }
         let key_source = crate::wkd::source(&checked.dns, &checked.https);
+        let site = Site::of(&checked);
         self.core.reconfigure(checked.core).map_err(Failure::from).inspect_err(refused)?;
         self.core.set_key_source(key_source);
         self.certificates.send_replace(Arc::new(certificates));
+        self.site.send_replace(Arc::new(site));
         if let Some(log) = &self.log {
             log.set(&checked.log.level);
         }
@@ -181,6 +208,10 @@ impl Instance {
     }
 }
 
+fn url(address: SocketAddr, tls: bool) -> String {
+    format!("{}://{address}", if tls { "https" } else { "http" })
+}
+
 /// What can't change while the server runs.
 fn fixed(checked: &Checked) -> Vec<(&'static str, String)> {
     vec![
@@ -190,6 +221,9 @@ fn fixed(checked: &Checked) -> Vec<(&'static str, String)> {
         ("limits.budget_bytes", checked.core.limits.budget_bytes.to_string()),
         ("control_socket", checked.control_socket.display().to_string()),
         ("admin.listen", format!("{:?}", checked.admin)),
+        ("http.listeners", format!("{:?}", checked.http.listeners)),
+        ("http.limits.connections", checked.http.connections.to_string()),
+        ("http.limits.connections_per_ip", checked.http.connections_per_ip.to_string()),
         ("run_as", format!("{:?}", checked.run_as)),
         ("memory.lock", format!("{:?}", checked.memory)),
         ("log.format", format!("{:?}", checked.log.format)),

@@ -6,6 +6,7 @@
 //! ```
 
 pub(crate) mod admin;
+pub(crate) mod endpoints;
 pub(crate) mod instance;
 pub(crate) mod logging;
 pub(crate) mod memory;
@@ -14,6 +15,7 @@ pub(crate) mod privileges;
 pub(crate) mod run;
 mod services;
 pub(crate) mod status;
+pub(crate) mod web;
 
 use mesyx_bridges::Registry;
 

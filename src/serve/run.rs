@@ -1,12 +1,13 @@
 //! From the configuration to a server that serves, and to its end.
 
-use super::instance::Instance;
+use super::instance::{Instance, Listening};
 use super::logging::LogLevel;
 use super::memory::{self, MemoryStatus};
 use super::{admin, privileges};
 use crate::config::check::Checked;
 use crate::control::server::ControlSocket;
 use crate::exit::{Failure, trying};
+use crate::http;
 use mesyx_bridges::Sockets;
 use mesyx_sdk::ListenSpec;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -28,6 +29,8 @@ pub(crate) struct Bound {
     sockets: Arc<Sockets>,
     admin: Option<TcpListener>,
     memory: MemoryStatus,
+    /// With TLS or without.
+    http: Vec<(TcpListener, bool)>,
 }
 
 /// A server that serves.
@@ -53,9 +56,13 @@ pub(crate) fn bind(checked: Checked) -> Result<Bound, Failure> {
         Some(address) => Some(sockets.listen("mesyx", &ListenSpec { name: "admin".into(), address })?),
         None => None,
     };
+    let mut http = Vec::new();
+    for (spec, tls) in &checked.http.listeners {
+        http.push((sockets.listen("mesyx", spec)?, *tls));
+    }
     privileges::drop(checked.run_as.as_ref())?;
     let memory = memory::lock(checked.memory)?;
-    Ok(Bound { checked, sockets: Arc::new(sockets), admin, memory })
+    Ok(Bound { checked, sockets: Arc::new(sockets), admin, memory, http })
 }
 
 /// Each connection takes a file descriptor; the soft limit is for programs that use select(2), which nothing here does.
@@ -75,13 +82,18 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
 /// Serves from now on; returns when the bridges are ready or have failed.
 pub(crate) async fn start(bound: Bound, log: Option<LogLevel>, metrics: PrometheusHandle) -> Result<Running, Failure> {
     let mut control = ControlSocket::bind(&bound.checked.control_socket)?;
-    let address = bound.admin.as_ref().and_then(|listener| listener.local_addr().ok());
-    let instance = Instance::start(bound.checked, bound.sockets, address, bound.memory, log).await?;
+    let address = |listener: &TcpListener| listener.local_addr().ok();
+    let listening = Listening {
+        admin: bound.admin.as_ref().and_then(address),
+        http: bound.http.iter().filter_map(|(listener, tls)| Some((address(listener)?, *tls))).collect(),
+    };
+    let instance = Instance::start(bound.checked, bound.sockets, listening, bound.memory, log).await?;
     let mut helpers = Vec::new();
     helpers.extend(control.serve(Arc::clone(&instance)));
     if let Some(listener) = bound.admin {
-        helpers.push(admin::serve(listener, Arc::clone(&instance), metrics)?);
+        helpers.extend(admin::serve(listener, Arc::clone(&instance), metrics)?);
     }
+    helpers.extend(http::serve(bound.http, &instance)?);
     instance.supervisor().settled(SETTLE).await;
     Ok(Running { instance, helpers, control })
 }

@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use mesyx_bridges::Services;
 use mesyx_core::core::Core;
 use mesyx_sdk::{
-    Accepted, Address, ByteBudget, Certificates, Credentials, Envelope, Error, RecipientStatus, Secret, Sender, Session,
+    Accepted, Address, ByteBudget, Certificates, Credentials, Envelope, Error, ErrorKind, RecipientStatus, Secret,
+    Sender, Session,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -32,6 +33,12 @@ impl Services for CoreServices {
     }
 
     async fn secret(&self, name: &str) -> Result<Secret, Error> {
+        // Keys of a domain that is not served any more sign nothing.
+        if let Some(domain) = name.strip_prefix("dkim.")
+            && !self.core.domains().iter().any(|ours| ours == domain)
+        {
+            return Err(Error::new(ErrorKind::NotFound, format!("{domain} is no domain of this server")));
+        }
         crate::operate::secret(&self.core, name).await
     }
 

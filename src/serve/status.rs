@@ -31,4 +31,6 @@ pub(crate) struct Status {
     pub(crate) admin: Option<String>,
     /// Whether memory is locked.
     pub(crate) memory: MemoryStatus,
+    /// Where the pages for mail programs and other hosts are.
+    pub(crate) http: Vec<String>,
 }

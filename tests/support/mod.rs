@@ -343,9 +343,14 @@ pub fn deliver(smtp: SocketAddr, to: &str, message: &str) {
 
 /// The body of a HTTP answer, and its status.
 pub fn http(address: SocketAddr, path: &str) -> (u16, String) {
+    http_at(address, "localhost", path)
+}
+
+/// The same, asked for under a name.
+pub fn http_at(address: SocketAddr, host: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");

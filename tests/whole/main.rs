@@ -19,6 +19,8 @@ mod tools;
 mod at_rest;
 mod bombs;
 mod byte_exact;
+mod dns;
+mod http;
 mod kill;
 mod mail_clients;
 mod memory;

@@ -96,7 +96,8 @@ impl Dkim {
             let work = tokio::task::spawn_blocking(move || signature::sign(&signers, &domain, &content, now));
             work.await.map_err(|error| Error::new(ErrorKind::Unavailable, format!("signing with DKIM: {error}")))?
         };
-        let signed = signed.map_err(|error| Error::new(ErrorKind::Unavailable, format!("signing with DKIM: {error}")))?;
+        let signed =
+            signed.map_err(|error| Error::new(ErrorKind::Unavailable, format!("signing with DKIM: {error}")))?;
         metrics::counter!("mesyx_dkim_signed_total").increment(1);
         Ok(signed)
     }
@@ -126,9 +127,10 @@ impl Dkim {
         }
         let signers: Arc<[Signer]> = match host.secret(&secret_name(domain)).await {
             Ok(secret) => {
-                let ring = KeyRing::from_secret(&secret)
-                    .and_then(|ring| ring.signers(&self.config.algorithms))
-                    .map_err(|error| Error::new(ErrorKind::Unreadable, format!("the DKIM keys of {domain}: {error}")))?;
+                let ring =
+                    KeyRing::from_secret(&secret).and_then(|ring| ring.signers(&self.config.algorithms)).map_err(
+                        |error| Error::new(ErrorKind::Unreadable, format!("the DKIM keys of {domain}: {error}")),
+                    )?;
                 ring.into()
             }
             // Whom the operator gives no keys signs nothing; the refused call is in the log and the metrics.

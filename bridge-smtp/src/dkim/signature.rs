@@ -54,12 +54,7 @@ const WIDTH: usize = 76;
 ///
 /// # Errors
 /// What the cryptographic library says.
-pub(super) fn sign(
-    signers: &[Signer],
-    domain: &str,
-    content: &[u8],
-    now: i64,
-) -> Result<Vec<u8>, mail_auth::Error> {
+pub(super) fn sign(signers: &[Signer], domain: &str, content: &[u8], now: i64) -> Result<Vec<u8>, mail_auth::Error> {
     let (fields, body) = canonical::split(content);
     let mut hasher = Sha256::hasher();
     canonical::relax_body(body, |piece| hasher.write(piece));

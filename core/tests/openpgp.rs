@@ -216,3 +216,18 @@ fn secret_keys_that_gpg_exports_are_read() {
         false => assert!(refused.is_ok()),
     }
 }
+
+/// For programs that Debian does not have: see core/tests/openpgpjs.mjs.
+#[test]
+#[ignore = "writes keys and sealed messages of each kind to the directory that $MESYX_SAMPLES names"]
+fn samples_for_other_programs() {
+    let dir = PathBuf::from(std::env::var_os("MESYX_SAMPLES").unwrap());
+    for (name, profile) in [("v4", Profile::V4), ("v6", Profile::V6), ("post-quantum", Profile::PostQuantum)] {
+        let secret = generate_keyset("x", Span::Always, Levels::ALL, profile).unwrap().1;
+        let other = generate_keyset("y", Span::Always, Levels::ALL, profile).unwrap().1;
+        let sealed = sealed(vec![other, secret.clone()]);
+        std::fs::write(dir.join(format!("{name}.key")), secret.as_tsk().to_vec().unwrap()).unwrap();
+        std::fs::write(dir.join(format!("{name}.message")), message(&sealed.session_key, &sealed.body)).unwrap();
+    }
+    std::fs::write(dir.join("mail"), MAIL).unwrap();
+}

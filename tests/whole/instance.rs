@@ -1,5 +1,6 @@
 //! An instance that outlives its server, so that the server can be killed and started again.
 
+use crate::support;
 use crate::tools::succeed;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -60,6 +61,8 @@ impl Instance {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         prepare(&mut command);
         self.server = Some(command.spawn().unwrap());
+        // Its ports are open a moment before it answers commands.
+        support::until("it answers", || self.home().join("control.sock").exists());
         for port in [self.smtp, self.imap] {
             let deadline = Instant::now() + Duration::from_secs(20);
             while TcpStream::connect(("127.0.0.1", port)).is_err() {

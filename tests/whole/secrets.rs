@@ -12,7 +12,7 @@ use mesyx_sdk::Secret;
 use sequoia_openpgp::crypto::mpi::SecretKeyMaterial as Mpis;
 use sequoia_openpgp::packet::key::SecretKeyMaterial;
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
@@ -45,10 +45,15 @@ for line in open(f'/proc/{pid}/maps'):
             at = data.find(needle, at + 1)
 assert seen > 8 << 20, f'only {seen} bytes were looked at'
 ";
+    search(script, &pid.to_string(), needles)
+}
+
+/// Runs a script that prints the numbers of needles with where they are.
+fn search(script: &str, place: &str, needles: &[Needle]) -> Vec<String> {
     let hex: Vec<String> =
         needles.iter().map(|(_, bytes)| bytes.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
     let mut command = Command::new("python3");
-    let output = succeed(command.arg("-c").arg(script).arg(pid.to_string()), hex.join("\n").as_bytes());
+    let output = succeed(command.arg("-c").arg(script).arg(place), hex.join("\n").as_bytes());
     let lines = String::from_utf8(output).unwrap();
     let name = |line: &str| {
         let (index, place) = line.split_once(' ').unwrap();
@@ -57,8 +62,9 @@ assert seen > 8 << 20, f'only {seen} bytes were looked at'
     lines.lines().map(name).collect()
 }
 
-/// The secret scalars of all of a user's keys, in both orders of bytes, as they stand in the store; no server may run.
-fn scalars(instance: &Instance, user: &str, password: &str) -> Vec<Needle> {
+/// The secret scalars of all of a user's keys, in both orders of bytes; and pieces of the keysets' keys as they stand wrapped
+/// in the store. No server may run.
+fn scalars(instance: &Instance, user: &str, password: &str) -> (Vec<Needle>, Vec<Needle>) {
     let key = Arc::new(InstanceKey::load(&instance.home().join("instance.key")).unwrap());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let secrets = runtime.block_on(async {
@@ -68,11 +74,15 @@ fn scalars(instance: &Instance, user: &str, password: &str) -> Vec<Needle> {
         let secrets = store.secrets(user).await.unwrap();
         let slots = secrets.slots.iter().map(|slot| Slot::decode(&slot.record, user).unwrap());
         let master = slots.filter_map(|slot| slot.open(&Secret::from(password.to_owned())).ok()).next().unwrap();
-        secrets.secret_keys.iter().flat_map(|stored| master.unwrap(user, stored).unwrap()).collect::<Vec<_>>()
+        let open = |stored| (master.unwrap(user, stored).unwrap(), stored.keyset.is_some(), stored.wrapped.clone());
+        secrets.secret_keys.iter().map(open).collect::<Vec<_>>()
     });
-    let mut needles = Vec::new();
-    for certificate in &secrets {
-        for key in certificate.keys().secret() {
+    let (mut needles, mut wrapped) = (Vec::new(), Vec::new());
+    for (certificates, of_keyset, bytes) in &secrets {
+        if *of_keyset {
+            wrapped.extend(bytes.chunks_exact(32).map(|piece| ("a wrapped key", piece.to_vec())));
+        }
+        for key in certificates.iter().flat_map(|certificate| certificate.keys().secret()) {
             let SecretKeyMaterial::Unencrypted(clear) = key.key().secret() else { panic!("it is locked") };
             let (kind, bytes) = clear.map(|mpis| match mpis {
                 Mpis::ECDH { scalar } => ("an encryption key", scalar.value().to_vec()),
@@ -85,7 +95,7 @@ fn scalars(instance: &Instance, user: &str, password: &str) -> Vec<Needle> {
     }
     assert!(needles.len() >= 8, "two certificates with two keys and more");
     assert!(needles.iter().all(|(_, bytes)| bytes.len() >= 30));
-    needles
+    (needles, wrapped)
 }
 
 /// Eight random bytes in hexadecimal: a word that stands nowhere by chance.
@@ -125,7 +135,7 @@ fn after_logout_no_key_no_password_and_no_clear_message_is_in_memory() {
     fs::write(files.join("new"), &password).unwrap();
     let path = |name: &str| files.join(name).to_str().unwrap().to_owned();
     instance.mesyx(&["user", "add", "carol", "--password-file", &path("old"), "--json"]);
-    let mut needles = scalars(&instance, "carol", &old);
+    let (mut needles, _) = scalars(&instance, "carol", &old);
     instance.start();
 
     // The password is changed and another made by commands that go through the server.
@@ -230,6 +240,91 @@ for name in (password, app):
     needles.extend(clear);
     assert_eq!(found(pid, &needles), [""; 0], "after logout");
     drop(held);
+}
+
+/// The needles that stand in a file of the instance's data.
+fn on_disk(instance: &Instance, needles: &[Needle]) -> Vec<String> {
+    let script = "
+import os, sys
+needles = [bytes.fromhex(line) for line in sys.stdin.read().split()]
+for folder, _, names in os.walk(sys.argv[1]):
+    for name in names:
+        data = open(os.path.join(folder, name), 'rb').read()
+        for index, needle in enumerate(needles):
+            if needle in data:
+                print(index, name)
+";
+    search(script, instance.data().to_str().unwrap(), needles)
+}
+
+#[test]
+fn an_offline_key_is_neither_in_memory_nor_on_disk() {
+    let mut instance = Instance::new();
+    let config = instance.home().join("mesyx.toml");
+    fs::OpenOptions::new().append(true).open(&config).unwrap().write_all(b"\n[login]\ngrace = 1\n").unwrap();
+    let (password, phrase, body) =
+        (format!("Canary {}", word()), format!("phrase {}", word()), format!("body-{}", word()));
+    let files = tempfile::tempdir().unwrap();
+    let path = |name: &str| files.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("password"), &password).unwrap();
+    fs::write(path("phrase"), &phrase).unwrap();
+    instance.mesyx(&["user", "add", "carol", "--password-file", &path("password"), "--json"]);
+    let (mut needles, wrapped) = scalars(&instance, "carol", &password);
+    assert_ne!(on_disk(&instance, &wrapped), [""; 0], "before, it is there");
+    instance.start();
+    let mail = format!("Subject: x\r\n\r\n{body}\r\n");
+    support::deliver(([127, 0, 0, 1], instance.smtp).into(), "carol@example.org", &mail);
+    let script = "
+import imaplib, sys
+port, password, mailbox = sys.argv[1:]
+imap = imaplib.IMAP4('127.0.0.1', int(port))
+imap.login('carol', password)
+assert imap.select(mailbox)[0] == 'OK'
+print(imap.fetch('1', '(BODY[])')[1][0][1].decode(), flush=True)
+print('the end', flush=True)
+sys.stdin.read()
+imap.logout()
+";
+    let port = instance.imap.to_string();
+    let read = |mailbox: &str| python(script, &[&port, &password, mailbox]);
+    assert!(read("INBOX").contains(&body));
+    let ask = |command: &str, more: &[&str]| {
+        instance.mesyx(&[&["keyset", command, "carol", "default"], more].concat());
+    };
+    let (key, phrase_file, password_file) = (path("key"), path("phrase"), path("password"));
+    let with_phrase = ["--passphrase-file", &phrase_file];
+    ask("offline", &[&["--to", &key, "--old-password-file", &password_file], &with_phrase[..]].concat());
+    let sealed = read("INBOX");
+    assert!(sealed.contains("multipart/encrypted") && !sealed.contains(&body));
+    support::until("the user is locked", || unlocked(&instance) == 0);
+    needles.push(("the passphrase", phrase.into_bytes()));
+    needles.push(("a body", body.clone().into_bytes()));
+    assert_eq!(found(instance.pid(), &needles), [""; 0], "offline");
+    assert_eq!(on_disk(&instance, &wrapped), [""; 0], "offline");
+
+    ask("unlock", &[&["--for", "10m", "--from", &key], &with_phrase[..]].concat());
+    let mut client = Command::new("python3")
+        .args(["-c", script, &port, &password, "Unlocked/default"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut shown = String::new();
+    let mut output = BufReader::new(client.stdout.take().unwrap());
+    while !shown.ends_with("the end\n") {
+        assert!(output.read_line(&mut shown).unwrap() > 0, "{shown}");
+    }
+    assert!(shown.contains(&body), "{shown}");
+    let keys = &needles[..needles.len() - 1];
+    assert_eq!(found(instance.pid(), keys), [""; 0], "unlocked, but kept encrypted in memory");
+    ask("lock", &[]);
+    drop(client.stdin.take());
+    client.wait().unwrap();
+    support::until("the user is locked", || unlocked(&instance) == 0);
+    assert_eq!(found(instance.pid(), &needles), [""; 0], "locked again");
+    assert_eq!(on_disk(&instance, &wrapped), [""; 0], "locked again");
+    instance.kill();
+    assert_eq!(on_disk(&instance, &wrapped), [""; 0], "after SIGKILL");
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(super) fn offline(
          --{boundary}\r\nContent-Type: application/octet-stream; name=\"encrypted.asc\"\r\n\
          Content-Disposition: inline; filename=\"encrypted.asc\"\r\n\r\n"
     );
-    armor(&mut text, &message(key, body));
+    armor(&mut text, &message(key, body), is_v1(body));
     let _ = write!(text, "--{boundary}--\r\n");
     Content::from(text.into_bytes())
 }
@@ -62,12 +62,61 @@ fn headers(id: MessageId, day: Timestamp, subject: &str) -> String {
     )
 }
 
-/// ASCII armor (RFC 9580, section 6.2); the checksum, which is optional there, is left out.
-fn armor(text: &mut String, packets: &[u8]) {
+/// Whether a part is a SEIPD packet of version 1, which begins with a new-format header (RFC 9580, section 4.2.1).
+fn is_v1(body: &Sealed) -> bool {
+    let at = match body.0.get(1) {
+        Some(0..=191) => 2,
+        Some(192..=223) => 3,
+        _ => 6,
+    };
+    body.0.get(at) == Some(&1)
+}
+
+/// ASCII armor (RFC 9580, section 6.2). The checksum stands at the end of what older programs read: GnuPG 2.2 complains where it
+/// is missing. Behind newer packets it must not stand (section 6.1).
+fn armor(text: &mut String, packets: &[u8], checksum: bool) {
     text.push_str("-----BEGIN PGP MESSAGE-----\r\n\r\n");
     for line in packets.chunks(48) {
         STANDARD.encode_string(line, text);
         text.push_str("\r\n");
     }
+    if checksum {
+        text.push('=');
+        STANDARD.encode_string(&crc24(packets).to_be_bytes()[1..], text);
+        text.push_str("\r\n");
+    }
     text.push_str("-----END PGP MESSAGE-----\r\n");
+}
+
+/// CRC-24 (RFC 9580, section 6.1.1), four bits at a time.
+fn crc24(bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 16] = {
+        let mut table = [0; 16];
+        let mut nibble = 0;
+        while nibble < 16 {
+            let mut crc = (nibble as u32) << 20;
+            let mut bit = 0;
+            while bit < 4 {
+                crc = if crc & 0x80_0000 != 0 { crc << 1 ^ 0x86_4cfb } else { crc << 1 };
+                bit += 1;
+            }
+            table[nibble] = crc & 0xff_ffff;
+            nibble += 1;
+        }
+        table
+    };
+    let step = |crc: u32, nibble: u8| (crc << 4 ^ TABLE[(crc >> 20 ^ u32::from(nibble)) as usize & 15]) & 0xff_ffff;
+    bytes.iter().fold(0xb7_04ce, |crc, byte| step(step(crc, byte >> 4), byte & 15))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::crc24;
+
+    #[test]
+    fn the_checksum_is_that_of_the_standard() {
+        // The check value of CRC-24/OPENPGP.
+        assert_eq!(crc24(b"123456789"), 0x21_cf02);
+        assert_eq!(crc24(b""), 0xb7_04ce);
+    }
 }

@@ -21,6 +21,7 @@ mod bombs;
 mod byte_exact;
 mod dns;
 mod http;
+mod contacts;
 mod kill;
 mod mail_clients;
 mod memory;

@@ -37,6 +37,7 @@ pub(crate) fn canonical(address: &MailAddress) -> String {
 /// The keys of a certificate that a message is encrypted to now.
 #[derive(Debug)]
 pub(crate) struct Usable {
+    #[cfg(test)]
     pub(crate) fingerprint: String,
     pub(crate) keys: Vec<Key<key::PublicParts, key::UnspecifiedRole>>,
     pub(crate) features: Features,
@@ -85,7 +86,12 @@ pub(crate) fn usable(certificate: &Cert, now: i64) -> Result<Usable, String> {
         });
     }
     let features = valid.features().unwrap_or_else(Features::empty);
-    Ok(Usable { fingerprint: certificate.fingerprint().to_hex(), keys, features })
+    Ok(Usable {
+        #[cfg(test)]
+        fingerprint: certificate.fingerprint().to_hex(),
+        keys,
+        features,
+    })
 }
 
 fn date(at: SystemTime) -> String {

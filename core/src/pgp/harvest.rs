@@ -102,7 +102,7 @@ fn may_have_keys(content: &[u8]) -> bool {
 }
 
 /// The keys of a message's author in the message: from its Autocrypt header, and attached.
-fn sightings(content: &Content, authenticated: bool, at: Timestamp) -> Vec<Sighting> {
+pub(crate) fn sightings(content: &Content, authenticated: bool, at: Timestamp) -> Vec<Sighting> {
     let header = &content[..header_length(content)];
     let now = at.0.div_euclid(1000);
     let mut found = Vec::new();

@@ -4,6 +4,25 @@ use super::compose::{self, Protected};
 use super::*;
 use proptest::prelude::*;
 
+/// A message with a key in its header and one attached.
+fn seed() -> Vec<u8> {
+    use base64::Engine;
+    static SEED: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    let make = || {
+        let key = correspondent("bob@example.net");
+        let address = "bob@example.net".parse().expect("an address");
+        let header = autocrypt::header(&address, &key, true).expect("a header");
+        let attached = base64::engine::general_purpose::STANDARD.encode(public(&key));
+        let head = "From: Bob <bob@example.net>\r\nBcc: eve@example.com\r\nSubject: x\r\n";
+        let body = format!(
+            "Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\nhi\r\n--x\r\nContent-Type: application/pgp-keys\r\n\
+             Content-Transfer-Encoding: base64\r\n\r\n{attached}\r\n--x--\r\n"
+        );
+        [head.as_bytes(), &header, body.as_bytes()].concat()
+    };
+    SEED.get_or_init(make).clone()
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -137,6 +156,21 @@ proptest! {
         }
         let ending = format!("\r\n\r\n{body}");
         prop_assert!(payload.ends_with(&ending));
+    }
+
+    /// As the fuzz target does, from real messages that were changed at a few places.
+    #[test]
+    fn changed_messages_are_looked_at_without_harm(
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..12),
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let mut message = seed();
+        for (at, byte) in changes {
+            let at = at.index(message.len());
+            message[at] = byte;
+        }
+        measure::look_at(&message);
+        measure::look_at(&message[..cut.index(message.len())]);
     }
 
     /// What the queue gives back is never believed blindly.

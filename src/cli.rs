@@ -42,6 +42,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: crate::commands::contact::Contact,
     },
+    /// Show, write out and rotate users' identities: the keys that others know them by.
+    #[command(after_help = "Example: mesyx identity show alice")]
+    Identity {
+        #[command(subcommand)]
+        command: crate::commands::identity::Identity,
+    },
     /// Serve until SIGTERM. SIGHUP reads configuration and certificates again.
     #[command(after_help = "Example: mesyx run --config /etc/mesyx/mesyx.toml")]
     Run,
@@ -81,8 +87,10 @@ pub(crate) enum Command {
         #[command(flatten)]
         json: Json,
     },
-    /// Which keys messages are sealed to, and where their secret keys are.
-    #[command(after_help = "Example: mesyx keyset offline alice 2025 --to /media/stick/2025.asc")]
+    /// Keysets: which keys messages are sealed to, by time and importance, and where their secret keys are.
+    #[command(
+        after_help = "Examples:\n  mesyx keyset list alice\n  mesyx keyset offline alice 2025 --to /media/stick/2025.asc"
+    )]
     Keyset {
         #[command(subcommand)]
         command: Keyset,
@@ -240,6 +248,8 @@ pub(crate) enum User {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Keyset {
+    #[command(flatten)]
+    Manage(crate::commands::keyset::Keyset),
     #[command(flatten)]
     SecretKeys(SecretKeys),
 }

@@ -59,6 +59,8 @@ pub(crate) async fn operate(core: &Core, request: Request) -> Result<Value, Fail
         }
         Request::AppPasswordList { name } => json(core.app_passwords(&name).await?),
         Request::AppPasswordRevoke { name, which } => done(core.revoke_app_password(&name, &which).await),
+        Request::Identity { request } => crate::control::keys::identity(core, request).await,
+        Request::Keyset { request } => crate::control::keys::keyset(core, request).await,
         Request::SecretSet { name, value } => set_secret(core, &name, Some(value.0)).await,
         Request::Queue(request) => queue::operate(core, request).await,
         Request::Contact { name, proof, change } => contact::carry_out(core, &name, proof, change).await,

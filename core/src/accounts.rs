@@ -8,8 +8,10 @@ use crate::admin::{Account, AddedAccount, AppPassword, CoreStatus, NewAccount, P
 use crate::core::Core;
 use crate::directory::{Member, check_name};
 use crate::errors::{broken, stored};
-use crate::keys::{MasterKey, NewKeys, PasswordError, Slot, SlotKind, generate};
+use crate::keys::{Keyring, Levels, MasterKey, NewKeys, PasswordError, Profile, Slot, SlotKind};
+use crate::keysets::{RotationPolicy, RotationRule, first_keysets};
 use crate::operation::UserRecord;
+use crate::settings::KeysetSettings;
 use crate::store::{Attest, NewUser, StoredSecrets, Write};
 use crate::trace::rfc3339;
 use mesyx_sdk::{Error, ErrorKind, MailAddress, Secret, Timestamp, UserId};
@@ -46,23 +48,32 @@ impl Core {
         }
         let user = UserId::random();
         let slots = self.new_slots(user, account.password.as_ref(), account.app_password.as_deref()).await?;
-        let keys = new_keys(&name, &addresses).await?;
+        let made = self.shared.settings().keysets;
+        let keys = new_keys(&name, &addresses, made.profile).await?;
         let record = UserRecord {
             name: name.clone(),
             addresses: addresses.iter().map(ToString::to_string).collect(),
             disabled: false,
         };
-        let (keyset, _) = &keys.default_keyset;
+        let policy = first_policy(&made)?;
+        let (default, _) = &keys.default_keyset;
+        let mut keysets = vec![(default.id, default.encode().map_err(unmade)?)];
+        let mut secret_keys = keys.wrap(user, &slots.master).map_err(unmade)?;
+        if let Some(policy) = &policy {
+            let keyring = Keyring::new(keys.identity.clone(), vec![default.clone()]).map_err(unmade)?;
+            let wrapping = slots.master.wrapping_key(user);
+            for (keyset, wrapped) in first_keysets(&keyring, policy, &wrapping, Timestamp::now(), made.ahead_days)? {
+                keysets.push((keyset.id, keyset.encode().map_err(unmade)?));
+                secret_keys.push(wrapped);
+            }
+        }
         let new = NewUser {
             user,
             record: record.clone(),
             identity: keys.identity_record().map_err(unmade)?,
-            keysets: vec![(keyset.id, keyset.encode().map_err(unmade)?)],
-            secrets: StoredSecrets {
-                slots: slots.slots.iter().map(Slot::to_stored).collect(),
-                secret_keys: keys.wrap(user, &slots.master).map_err(unmade)?,
-            },
-            rotation: None,
+            keysets,
+            secrets: StoredSecrets { slots: slots.slots.iter().map(Slot::to_stored).collect(), secret_keys },
+            rotation: policy.map(|policy| policy.encode()),
         };
         self.shared.store.write(Write::AddUser(Box::new(new))).await.map_err(stored)?;
         self.shared.refresh().await?;
@@ -232,6 +243,15 @@ impl Core {
         Ok(())
     }
 
+    /// What needs the operator's attention, one line each.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = self.shared.directory().addresses.problems().to_vec();
+        problems.extend(
+            self.shared.warnings.found().into_iter().map(|warning| format!("{}: {}", warning.user, warning.text)),
+        );
+        problems
+    }
+
     pub(crate) async fn status_now(&self) -> Result<CoreStatus, Error> {
         let totals = self.shared.store.totals().await.map_err(stored)?;
         let budget = &self.shared.budget;
@@ -261,16 +281,22 @@ impl Core {
             unlocked: unlocked.collect(),
             unlocked_keysets: self.shared.unlocked_keysets(),
             reseals: self.reseals(),
-            problems: self.shared.directory().addresses.problems().to_vec(),
+            problems: self.problems(),
         })
     }
 }
 
+/// How the keysets of a new user are renewed.
+fn first_policy(settings: &KeysetSettings) -> Result<Option<RotationPolicy>, Error> {
+    let rule = |every| RotationRule { levels: Levels::ALL, every, profile: settings.profile, make: true };
+    settings.rotation.map(|every| RotationPolicy::new(vec![rule(every)])).transpose().map_err(unmade)
+}
+
 /// Fresh keys, made on a thread of its own.
-pub(crate) async fn new_keys(name: &str, addresses: &[MailAddress]) -> Result<NewKeys, Error> {
-    let address = addresses.first().map(ToString::to_string).unwrap_or_default();
+pub(crate) async fn new_keys(name: &str, addresses: &[MailAddress], profile: Profile) -> Result<NewKeys, Error> {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let name = name.to_owned();
-    let made = tokio::task::spawn_blocking(move || generate(&name, &address));
+    let made = tokio::task::spawn_blocking(move || NewKeys::for_addresses(&name, &addresses, profile));
     made.await.map_err(|error| broken(&error))?.map_err(unmade)
 }
 

@@ -96,7 +96,7 @@ pub struct CoreStatus {
     /// Messages that are being sealed anew, or were since the program started.
     #[serde(default)]
     pub reseals: Vec<crate::secret_keys::ResealProgress>,
-    /// What of the settings can't be followed, such as an alias to nobody.
+    /// What of the settings can't be followed, such as an alias to nobody; and what about users' keys needs attention.
     pub problems: Vec<String>,
 }
 

@@ -6,6 +6,7 @@ use crate::directory::{Directory, Member};
 use crate::errors::{broken, stored, unopened};
 use crate::instance::{InstanceKey, InstanceKeyError};
 use crate::keys::{Argon2Limiter, Argon2Params, Keyring, KeyringError};
+use crate::keysets::{RotationPolicy, Warnings};
 use crate::quota::Quota;
 use crate::seal::Sealer;
 use crate::secret_keys::Reseals;
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) argon2_queue: Arc<Semaphore>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) reseals: Reseals,
+    pub(crate) warnings: Warnings,
     /// Whoever changes keys holds it: commands, and the rotation that an unlocked session does.
     pub(crate) administration: Arc<tokio::sync::Mutex<()>>,
     /// Itself, for work that outlives a call.
@@ -72,6 +74,8 @@ impl std::fmt::Debug for Shared {
 pub(crate) struct Known {
     pub(crate) addresses: Directory,
     pub(crate) keyrings: HashMap<UserId, Arc<Keyring>>,
+    /// How keysets are renewed, of those users who have them renewed.
+    pub(crate) policies: HashMap<UserId, Arc<RotationPolicy>>,
 }
 
 impl Shared {
@@ -108,6 +112,7 @@ impl Shared {
             tracing::warn!(problem, "the settings can't be followed");
         }
         *self.directory.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+        self.warnings.changed().notify_one();
         Ok(())
     }
 
@@ -142,6 +147,7 @@ impl Shared {
 fn known(settings: &Settings, users: Vec<StoredUser>) -> Known {
     let mut keyrings = HashMap::with_capacity(users.len());
     let mut members = Vec::with_capacity(users.len());
+    let mut policies = HashMap::new();
     for user in users {
         match keyring(&user) {
             Ok(keyring) => drop(keyrings.insert(user.user, Arc::new(keyring))),
@@ -149,9 +155,14 @@ fn known(settings: &Settings, users: Vec<StoredUser>) -> Known {
                 tracing::error!(user = %user.user, %error, "a user's keyring can't be used; mail for them is put off")
             }
         }
+        match user.rotation.as_deref().map(RotationPolicy::decode) {
+            Some(Ok(policy)) => drop(policies.insert(user.user, Arc::new(policy))),
+            Some(Err(error)) => tracing::error!(user = %user.user, %error, "a user's keysets are not renewed"),
+            None => {}
+        }
         members.push(member(user));
     }
-    Known { addresses: Directory::new(settings, members), keyrings }
+    Known { addresses: Directory::new(settings, members), keyrings, policies }
 }
 
 fn keyring(user: &StoredUser) -> Result<Keyring, KeyringError> {
@@ -216,6 +227,7 @@ impl Core {
             argon2_queue: Arc::new(Semaphore::new(Shared::argon2_waiting())),
             runtime: tokio::runtime::Handle::current(),
             reseals: Reseals::default(),
+            warnings: Warnings::default(),
             administration: Arc::clone(&administration),
             limiter: RwLock::new(limiter),
             settings: RwLock::new(Arc::new(settings)),
@@ -223,8 +235,11 @@ impl Core {
         });
         shared.refresh().await?;
         shared.finish_moves().await?;
-        let tasks =
-            vec![tokio::spawn(follow(Arc::downgrade(&shared), events)), tokio::spawn(sweep(Arc::downgrade(&shared)))];
+        let tasks = vec![
+            tokio::spawn(follow(Arc::downgrade(&shared), events)),
+            tokio::spawn(sweep(Arc::downgrade(&shared))),
+            tokio::spawn(crate::keysets::look_after(Arc::downgrade(&shared))),
+        ];
         Ok(Arc::new(Self { shared, tasks: Mutex::new(tasks), administration }))
     }
 
@@ -278,7 +293,8 @@ impl Core {
         *shared.limiter.write().unwrap_or_else(PoisonError::into_inner) = limiter;
         *shared.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         let mut directory = shared.directory.write().unwrap_or_else(PoisonError::into_inner);
-        *directory = Arc::new(Known { addresses, keyrings: directory.keyrings.clone() });
+        *directory =
+            Arc::new(Known { addresses, keyrings: directory.keyrings.clone(), policies: directory.policies.clone() });
         Ok(())
     }
 

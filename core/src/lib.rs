@@ -22,6 +22,7 @@ pub mod id;
 pub mod instance;
 mod intake;
 pub mod keys;
+pub mod keysets;
 pub mod lookup;
 pub mod operation;
 pub mod pgp;

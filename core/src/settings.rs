@@ -39,6 +39,8 @@ pub struct Settings {
     pub pgp: PgpSettings,
     /// How messages are brought to other hosts.
     pub queue: QueueSettings,
+    /// Which keys new users get, and how far ahead keysets are looked after.
+    pub keysets: KeysetSettings,
 }
 
 impl Settings {
@@ -60,6 +62,7 @@ impl Settings {
             caches: Caches::default(),
             pgp: PgpSettings::default(),
             queue: QueueSettings::default(),
+            keysets: KeysetSettings::default(),
         }
     }
 }
@@ -147,6 +150,26 @@ pub struct Argon2Settings {
 impl Default for Argon2Settings {
     fn default() -> Self {
         Self { memory_kib: 64 << 10, passes: 3, lanes: 4 }
+    }
+}
+
+/// Which keys are made, and how far ahead keysets are looked after.
+#[derive(Debug, Clone, Copy)]
+pub struct KeysetSettings {
+    /// The kind of certificates that new users get, and new keysets and identities where nothing else is asked for.
+    pub profile: crate::keys::Profile,
+    /// How often the keysets of new users are renewed; `None`: they have one for all time. Those of others stay as they are.
+    pub rotation: Option<crate::keys::Period>,
+    /// How many days before it begins a rotation makes a keyset: 28, so that an instance where nobody is unlocked for two weeks
+    /// has it in time all the same.
+    pub ahead_days: u16,
+    /// How many days ahead of a missing keyset or a certificate's expiry somebody is told: 14.
+    pub warn_days: u16,
+}
+
+impl Default for KeysetSettings {
+    fn default() -> Self {
+        Self { profile: crate::keys::Profile::V4, rotation: None, ahead_days: 28, warn_days: 14 }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who gets in, who is kept out, and for how long the keys stay open.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod lifecycle;
 mod secret_keys;
 mod support;
 

@@ -4,6 +4,8 @@ mod backup;
 pub(crate) mod contact;
 pub(crate) mod dns;
 mod examine;
+pub(crate) mod identity;
+pub(crate) mod keyset;
 pub(crate) mod keyset_keys;
 pub(crate) mod queue;
 mod secret;
@@ -32,6 +34,7 @@ pub(crate) fn execute(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Init(init) => crate::init::init(&init),
         Command::Check(output) => examine::check(&find(config), output.json),
+        Command::Identity { command } => identity::execute(&load(config)?, command),
         Command::User { command } => user::execute(&load(config)?, command),
         Command::Queue { command } => queue::execute(&load(config)?, command),
         Command::Contact { command } => contact::execute(&load(config)?, command),
@@ -49,6 +52,7 @@ pub(crate) fn execute(cli: Cli) -> Result<(), Failure> {
             let lines = client::ask(&load(config)?, Request::Trace { address, days })?;
             show::trace(&lines, json.json)
         }
+        Command::Keyset { command: Keyset::Manage(command) } => keyset::execute(&load(config)?, command),
         Command::Keyset { command: Keyset::SecretKeys(command) } => keyset_keys::execute(&load(config)?, command),
         Command::Dns(command) => dns::execute(&load(config)?, command),
         Command::Secret { command } => secret::execute(&load(config)?, command),

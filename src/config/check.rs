@@ -230,6 +230,11 @@ fn core(located: &mut Located, file: &File, base: &Path) -> Option<CoreSettings>
     let argon2 = &file.argon2;
     settings.argon2 = Argon2Settings { memory_kib: argon2.memory_kib, passes: argon2.passes, lanes: argon2.lanes };
     settings.sealing_window = Duration::from_secs(file.sealing.window);
+    settings.keysets = (&file.keysets).into();
+    if settings.keysets.ahead_days <= settings.keysets.warn_days {
+        let what = "the next keyset would be warned of before it is made";
+        located.note("keysets.ahead_days", what, "write more than keysets.warn_days");
+    }
     settings.caches = Caches { summary_bytes: file.caches.summary_bytes, body_bytes: file.caches.body_bytes };
     settings.pgp = file.pgp.settings();
     settings.queue = file.queue.settings(located);

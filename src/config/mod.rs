@@ -7,6 +7,7 @@
 
 pub(crate) mod check;
 pub(crate) mod http;
+pub(crate) mod keysets;
 pub(crate) mod locate;
 pub(crate) mod memory;
 pub(crate) mod network;
@@ -84,6 +85,9 @@ pub(crate) struct File {
     /// How messages are sealed.
     #[serde(default)]
     pub(crate) sealing: Sealing,
+    /// The keys that messages are sealed to.
+    #[serde(default)]
+    pub(crate) keysets: keysets::Keysets,
     /// Memory for opened messages, over all users together; given back when the user's last session ends.
     #[serde(default)]
     pub(crate) caches: Caches,

@@ -29,6 +29,7 @@ const ORDER: &[&str] = &[
     "login",
     "argon2",
     "sealing",
+    "keysets",
     "caches",
     "queue",
     "pgp",

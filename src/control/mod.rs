@@ -8,6 +8,7 @@
 //! A connection may carry several requests, one after the other.
 
 pub(crate) mod client;
+pub(crate) mod keys;
 pub(crate) mod secret_keys;
 pub(crate) mod server;
 
@@ -84,6 +85,10 @@ pub(crate) enum Request {
     Queue(crate::operate::queue::QueueRequest),
     /// What is to be done with a user's contacts. → see there
     Contact { name: String, proof: Proof, change: crate::operate::contact::Change },
+    /// About a user's identity: see [`keys::IdentityRequest`].
+    Identity { request: keys::IdentityRequest },
+    /// About a user's keysets: see [`keys::KeysetRequest`].
+    Keyset { request: keys::KeysetRequest },
     /// → nothing
     SecretSet { name: String, value: Hidden },
     /// → list of names

@@ -146,7 +146,12 @@ impl Shared {
     }
 
     /// Opens the user's keys, or joins those who have them open.
-    fn unlock(&self, member: &Arc<Member>, secrets: &StoredSecrets, opened: &Opened) -> Result<Arc<OpenUser>, Error> {
+    fn unlock(
+        self: &Arc<Self>,
+        member: &Arc<Member>,
+        secrets: &StoredSecrets,
+        opened: &Opened,
+    ) -> Result<Arc<OpenUser>, Error> {
         if let Some(open) = lock(&self.access.open).get(&member.id) {
             return Ok(Arc::clone(open));
         }
@@ -163,7 +168,14 @@ impl Shared {
             Unlocked::open(member.id, &opened.master, secrets, keyring).map_err(|error| broken(&error.to_string()))?;
         let fresh = Arc::new(OpenUser::new(Arc::clone(member), keys));
         // Two logins may have come this far; the first one's keys serve both.
-        Ok(Arc::clone(lock(&self.access.open).entry(member.id).or_insert(fresh)))
+        let open = Arc::clone(lock(&self.access.open).entry(member.id).or_insert(fresh));
+        let (shared, keys) = (Arc::clone(self), Arc::clone(&open));
+        tokio::spawn(async move {
+            if let Err(error) = shared.rotate(&keys, Timestamp::now()).await {
+                tracing::warn!(user = %keys.member.id, %error, "the next keysets can't be made now; tried again within the hour");
+            }
+        });
+        Ok(open)
     }
 
     /// Notes the day of a slot's use, without holding the login up.

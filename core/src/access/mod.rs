@@ -202,6 +202,11 @@ impl Access {
         lock(&self.open).get(&user).cloned()
     }
 
+    /// Whether these keys are still the ones that are open.
+    pub(crate) fn is_open(&self, keys: &Arc<OpenUser>) -> bool {
+        lock(&self.open).get(&keys.member.id).is_some_and(|open| Arc::ptr_eq(open, keys))
+    }
+
     pub(crate) fn unlocked(&self) -> Vec<Arc<OpenUser>> {
         let mut open: Vec<_> = lock(&self.open).values().cloned().collect();
         open.sort_by(|a, b| a.member.name.cmp(&b.member.name));

@@ -145,7 +145,15 @@ impl NewKeys {
     /// # Errors
     /// [`GenerateError::Crypto`] where this build does not know the profile.
     pub fn generate(name: &str, address: &str, profile: Profile) -> Result<Self, GenerateError> {
-        let identity = generate_identity(name, &[address.to_owned()], profile)?;
+        Self::for_addresses(name, &[address.to_owned()], profile)
+    }
+
+    /// As [`generate`], for several addresses, in a profile.
+    ///
+    /// # Errors
+    /// [`GenerateError::Crypto`] where this build does not know the profile.
+    pub fn for_addresses(name: &str, addresses: &[String], profile: Profile) -> Result<Self, GenerateError> {
+        let identity = generate_identity(name, addresses, profile)?;
         let default_keyset = generate_keyset("default", Span::Always, Levels::ALL, profile)?;
         Ok(Self { identity, default_keyset })
     }

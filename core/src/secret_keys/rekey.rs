@@ -4,11 +4,12 @@ use crate::accounts::{new_keys, unmade};
 use crate::admin::{Account, AddedAccount, DiscardReport, Proof};
 use crate::core::Core;
 use crate::errors::{broken, stored};
-use crate::id::KeysetId;
+use crate::id::{KeysetId, identity_id};
 use crate::keys::{KeyError, Keyset, MasterKey, Profile, Slot, SlotKind, generate_keyset};
 use crate::store::{KeyChange, KeysetMove, Shown, StoredSecretKey, Write};
 use mesyx_sdk::{Error, Secret, Timestamp, UserId};
 use openpgp::Cert;
+use openpgp::serialize::MarshalInto;
 use openpgp::types::PublicKeyAlgorithm;
 use sequoia_openpgp as openpgp;
 use std::collections::HashSet;
@@ -123,12 +124,18 @@ impl Core {
         let old = self.shared.store.secrets(user).await.map_err(stored)?;
         let held = self.keysets_here(user).await?;
         let slots = self.new_slots(user, new.as_ref(), None).await?;
-        let keys = new_keys(&member.name, &member.addresses).await?;
+        let profile = self.shared.settings().keysets.profile;
+        let keys = new_keys(&member.name, &member.addresses, profile).await?;
         let mut change = KeyChange::of(user);
         change.put_slots = slots.slots.iter().map(Slot::to_stored).collect();
         change.remove_slots = old.slots.iter().map(|slot| slot.id).collect();
         change.drop_secret_keys = true;
         change.identity = Some(keys.identity_record().map_err(unmade)?);
+        // Others may have pinned the old one, though nothing here opens what they encrypt to it any more.
+        let keyring = self.shared.keyring(user)?;
+        let before = keyring.identity();
+        let id = identity_id(user, before.fingerprint().as_bytes());
+        change.keep_identities.push((id, before.to_vec().map_err(unmade)?));
         let wrapping = slots.master.wrapping_key(user);
         change.put_secret_keys.push(wrapping.wrap(None, std::slice::from_ref(&keys.identity)).map_err(unmade)?);
         for keyset in self.shared.keyring(user)?.keysets().iter().filter(|keyset| held.contains(&keyset.id)) {

@@ -22,6 +22,7 @@ mod byte_exact;
 mod dns;
 mod http;
 mod contacts;
+mod keysets;
 mod kill;
 mod mail_clients;
 mod memory;

@@ -2,7 +2,7 @@
 """Drives a real Thunderbird under Xvfb, by Marionette, with nothing but Python's standard library.
 
   thunderbird.py offline    HOST:PORT USER PASSWORD KEYFILE PICTURE   reads the first message of INBOX with the user's own secret key
-  thunderbird.py autoconfig ADDRESS PASSWORD PICTURE                  sets up an account from the address alone, and reads INBOX
+  thunderbird.py autoconfig ADDRESS PASSWORD PICTURE [AUTHORITY]      sets up an account from the address alone, and reads INBOX
 
 Prints one line of JSON: what Thunderbird showed. See README.md here.
 """
@@ -71,7 +71,7 @@ class Marionette:
             "(async () => {" + script + "})().then(value => done({value}), error => done({error: String(error) + ' ' + (error.stack || '')}));"
         )
         parameters = {"script": script, "args": list(arguments), "sandbox": "system", "newSandbox": False}
-        answer = self.command("WebDriver:ExecuteAsyncScript", parameters)["value"]
+        answer = self.command("WebDriver:ExecuteAsyncScript", parameters)["value"] or {}
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer.get("value")
@@ -210,6 +210,12 @@ READ = """
   };
 """
 
+# An authority to be trusted for certificates of servers.
+TRUST = """
+  const database = Cc["@mozilla.org/security/x509certdb;1"].getService(Ci.nsIX509CertDB);
+  database.addCertFromBase64(args[0].replace(/-----[^-]*-----/g, "").replace(/\\s/g, ""), "CT,,");
+"""
+
 # What the wizard does with an address: looks for a configuration, and makes the account of it.
 AUTOCONFIG = """
   const [address, password] = args;
@@ -217,9 +223,9 @@ AUTOCONFIG = """
   const {AccountConfig} = ChromeUtils.importESModule("resource:///modules/accountcreation/AccountConfig.sys.mjs");
   const {CreateInBackend} = ChromeUtils.importESModule("resource:///modules/accountcreation/CreateInBackend.sys.mjs");
   const domain = address.split("@")[1];
-  const config = await new Promise((resolve, reject) => {
-    FindConfig.parallelAutoDiscovery({}, domain, address, resolve, reject);
-  });
+  const abort = new (Services.wm.getMostRecentWindow("mail:3pane").AbortController)();
+  const { value: config } = await FindConfig.parallelAutoDiscovery(domain, address, abort.signal, password).next();
+  if (!config?.incoming) throw new Error("no configuration is found");
   AccountConfig.replaceVariables(config, "Somebody", address, password);
   config.rememberPassword = true;
   const show = server => ({ host: server.hostname, port: server.port, socket: server.socketType, auth: server.auth, user: server.username });
@@ -247,7 +253,10 @@ def main():
             shown["imported"] = thunderbird.run(HELPERS + IMPORT, key.decode())
             thunderbird.run(HELPERS + ACCOUNT, host, int(port), user, password)
         elif what == "autoconfig":
-            address, password, picture = sys.argv[2:]
+            address, password, picture = sys.argv[2:5]
+            for authority in sys.argv[5:]:
+                with open(authority) as file:
+                    thunderbird.run(TRUST, file.read())
             shown["found"] = thunderbird.run(HELPERS + AUTOCONFIG, address, password)
         else:
             sys.exit(__doc__)

@@ -15,6 +15,8 @@ pub struct Instance {
     pub smtp: u16,
     pub imap: u16,
     pub password: String,
+    /// Proves that alice may change her keys.
+    pub recovery_key: PathBuf,
 }
 
 impl Instance {
@@ -33,10 +35,12 @@ impl Instance {
              [bridge.imap]\nlisteners = [{{ name = \"imap\", address = \"127.0.0.1:{imap}\", tls = \"starttls\", plain_auth_without_tls = true }}]\n"
         );
         fs::write(home.join("mesyx.toml"), config).unwrap();
-        let mut instance = Self { dir, server: None, smtp, imap, password: String::new() };
+        let recovery_key = dir.path().join("recovery");
+        let mut instance = Self { dir, server: None, smtp, imap, password: String::new(), recovery_key };
         let added = instance.mesyx(&["user", "add", "alice", "--no-password", "--app-password", "test", "--json"]);
         let added: serde_json::Value = serde_json::from_slice(&added).unwrap();
         added["app_password"].as_str().expect("an app password").clone_into(&mut instance.password);
+        fs::write(&instance.recovery_key, added["recovery_key"].as_str().expect("a recovery key")).unwrap();
         instance
     }
 

@@ -27,6 +27,7 @@ mod kill;
 mod mail_clients;
 mod memory;
 mod relay;
+mod secret_keys;
 mod secrets;
 mod smuggling;
 mod starttls;

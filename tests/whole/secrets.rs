@@ -18,10 +18,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 /// What is looked for: a name for it, and its bytes.
-type Needle = (&'static str, Vec<u8>);
+pub type Needle = (&'static str, Vec<u8>);
 
 /// The needles that stand in the process' memory, each with the kind of memory that it was found in.
-fn found(pid: u32, needles: &[Needle]) -> Vec<String> {
+pub fn found(pid: u32, needles: &[Needle]) -> Vec<String> {
     let script = "
 import os, sys
 pid, needles = sys.argv[1], [bytes.fromhex(line) for line in sys.stdin.read().split()]

@@ -547,3 +547,156 @@ async fn a_change_of_password_changes_one_row_whatever_the_mailbox_holds() {
     let come: Vec<_> = after.iter().filter(|row| !before.contains(row)).map(|(table, _)| table.as_str()).collect();
     assert_eq!((gone, come), (vec!["slots"], vec!["slots"]));
 }
+
+/// What may happen between two looks at the mailboxes; numbers choose among what is there.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Deliver,
+    Copy(usize),
+    Move(usize),
+    Expunge(usize),
+    Flag(usize),
+    /// Takes one of the two keysets offline, or brings it back.
+    Turn(bool),
+    /// Seals the one keyset's messages anew, to the other.
+    Reseal,
+    Restart,
+}
+
+fn step() -> impl proptest::strategy::Strategy<Value = Step> {
+    use proptest::prelude::*;
+    prop_oneof![
+        3 => Just(Step::Deliver),
+        1 => any::<usize>().prop_map(Step::Copy),
+        1 => any::<usize>().prop_map(Step::Move),
+        1 => any::<usize>().prop_map(Step::Expunge),
+        1 => any::<usize>().prop_map(Step::Flag),
+        4 => any::<bool>().prop_map(Step::Turn),
+        1 => Just(Step::Reseal),
+        1 => Just(Step::Restart),
+    ]
+}
+
+struct Model {
+    place: Place,
+    core: Arc<Core>,
+    session: Arc<dyn Session>,
+    /// The keysets by name or id, with the file of the key where it is offline.
+    keysets: [(String, Option<Secret>); 2],
+    mailboxes: [MailboxId; 2],
+    /// What each UID ever showed.
+    ever: std::collections::HashMap<(MailboxId, Uid), Vec<u8>>,
+    placed: usize,
+    delivered: usize,
+}
+
+impl Model {
+    async fn new() -> Self {
+        let (place, core) = Place::with_users().await;
+        let old = with_two_keysets(&core, 3).await;
+        let session = login(&core, "alice").await;
+        let mailboxes = [inbox(&session).await, mailbox(&session, Role::Archive).await.id];
+        let keysets = [(old, None), ("default".to_owned(), None)];
+        Self { place, core, session, keysets, mailboxes, ever: Default::default(), placed: 3, delivered: 3 }
+    }
+
+    async fn step(&mut self, step: Step) {
+        let [inbox, archive] = self.mailboxes;
+        let there = uids(&self.session, inbox).await;
+        let one = |number: usize| there.get(number % there.len().max(1)).copied();
+        match step {
+            Step::Deliver => {
+                deliver(&self.core, &["alice@example.org"], &letter(self.delivered)).await;
+                self.delivered += 1;
+                self.placed += 1;
+            }
+            Step::Copy(number) => {
+                let Some(uid) = one(number) else { return };
+                self.session.copy(inbox, &[uid], archive).await.unwrap();
+                self.placed += 1;
+            }
+            Step::Move(number) => {
+                let Some(uid) = one(number) else { return };
+                self.session.move_messages(inbox, &[uid], archive).await.unwrap();
+            }
+            Step::Expunge(number) => {
+                let Some(uid) = one(number) else { return };
+                let deleted = FlagChange::Add(vec![Flag::Deleted]);
+                self.session.store_flags(inbox, &[uid], &deleted, None).await.unwrap();
+                self.placed -= self.session.expunge(inbox, None).await.unwrap().len();
+            }
+            Step::Flag(number) => {
+                let Some(uid) = one(number) else { return };
+                let seen = FlagChange::Add(vec![Flag::Seen]);
+                self.session.store_flags(inbox, &[uid], &seen, None).await.unwrap();
+            }
+            Step::Turn(which) => {
+                let (name, file) = &mut self.keysets[usize::from(which)];
+                *file = match file.take() {
+                    None => Some(offline(&self.core, name, None).await),
+                    Some(file) => {
+                        self.core.bring_keyset_online("alice", name, proof("alice"), &file, None).await.unwrap();
+                        None
+                    }
+                };
+            }
+            Step::Reseal => {
+                let (name, file) = &self.keysets[0];
+                let key = match file.clone() {
+                    Some(file) => ResealKey::File { file, passphrase: None },
+                    None => ResealKey::Proof(proof("alice")),
+                };
+                self.core.start_reseal(reseal(name, key)).await.unwrap();
+                assert_eq!(resealed(&self.core).await.remaining, 0);
+            }
+            Step::Restart => {
+                self.core.close().await;
+                let fresh = self.place.open().await;
+                self.core = fresh;
+                self.session = login(&self.core, "alice").await;
+            }
+        }
+    }
+
+    async fn look(&mut self) {
+        let mut placed = 0;
+        for mailbox in self.mailboxes {
+            let uids = uids(&self.session, mailbox).await;
+            let shown = bodies(&self.session, mailbox).await;
+            assert_eq!(uids.len(), shown.len());
+            placed += uids.len();
+            for (uid, body) in uids.into_iter().zip(shown) {
+                let before = self.ever.entry((mailbox, uid)).or_insert_with(|| body.clone());
+                assert!(*before == body, "UID {uid} shows another thing than before");
+            }
+        }
+        assert_eq!(placed, self.placed);
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn whatever_happens_to_keys_no_uid_ever_shows_two_things(steps in proptest::collection::vec(step(), 1..25)) {
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let mut model = Model::new().await;
+            model.look().await;
+            for step in steps {
+                model.step(step).await;
+                model.look().await;
+            }
+            for which in [false, true] {
+                if model.keysets[usize::from(which)].1.is_some() {
+                    model.step(Step::Turn(which)).await;
+                }
+            }
+            model.look().await;
+            for mailbox in model.mailboxes {
+                for body in bodies(&model.session, mailbox).await {
+                    assert!((0..model.delivered).any(|number| letter(number) == body), "with all keys here, all is opened");
+                }
+            }
+        });
+    }
+}

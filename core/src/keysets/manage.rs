@@ -150,7 +150,7 @@ impl Core {
             let text = format!("none of its certificates can be sealed to when its span begins: {}", why.join("; "));
             return Err(Error::new(ErrorKind::Invalid, text));
         }
-        self.fits(&keyring, &[keyset.clone()])?;
+        self.fits(&keyring, std::slice::from_ref(&keyset))?;
         let mut change = KeyChange::of(user);
         if !secrets.is_empty() {
             let wrapping = self.wrapping_key(&member, proof).await?;

@@ -277,6 +277,32 @@ fn an_expired_or_revoked_certificate_is_not_sealed_to() {
 }
 
 #[test]
+fn the_next_most_specific_usable_keyset_takes_the_place_of_one_that_is_not() {
+    use sequoia_openpgp::cert::CertBuilder;
+    let all = fixture();
+    let past = std::time::SystemTime::now() - Duration::from_secs(7200);
+    let builder = CertBuilder::new().set_creation_time(past).set_validity_period(Duration::from_secs(3600));
+    let (expired, _) = builder.add_userid("old").add_storage_encryption_subkey().generate().unwrap();
+    let good = all.new.default_keyset.1.clone();
+    let content = Content::default();
+    let year = Span::of(crate::keys::Period::Year, summary(&content).internal_date);
+    let high = Levels::of(&[mesyx_sdk::Importance::High]).unwrap();
+    let keyset = |name: &str, span, levels, certificate: &sequoia_openpgp::Cert| {
+        Keyset::new(KeysetId::random(), name, span, levels, vec![certificate.clone()]).unwrap()
+    };
+    let default = (**all.keyring.default_keyset()).clone();
+    let keysets =
+        vec![default.clone(), keyset("vault", Span::Always, high, &expired), keyset("year", year, Levels::ALL, &good)];
+    let ring = crate::keys::Keyring::new(all.new.identity.clone(), keysets.clone()).unwrap();
+    let target = SealFor { user: all.user, message: MessageId::random(), importance: mesyx_sdk::Importance::High };
+    let sealer = Sealer::default();
+    for _ in 0..2 {
+        let sealed = sealer.seal_chosen(&ring, target, &summary(&content), &content, Instant::now()).unwrap();
+        assert_eq!(sealed.session_key.keyset, keysets[2].id);
+    }
+}
+
+#[test]
 fn padding_hides_small_differences_and_costs_little() {
     for length in 1..100_000_u64 {
         let padded = padded_length(length);

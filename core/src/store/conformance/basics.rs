@@ -1,10 +1,12 @@
 //! Users, secrets, values, events, the end.
 
-use super::fixture::{Fixture, new_user};
+use super::fixture::{Fixture, message, new_user, session_key};
 use crate::id::{KeysetId, SlotId};
 use crate::operation::UserRecord;
-use crate::store::{Event, StoreError, StoredSecretKey, StoredSlot, Write};
+use crate::seal::SealedSessionKey;
+use crate::store::{Event, KeyChange, Placing, StoreError, StoredSecretKey, StoredSlot, Write};
 use mesyx_sdk::{MessageId, UserId};
+use std::sync::Arc;
 
 pub(super) async fn users_and_secrets(alice: Fixture) {
     let bob = alice.second("bob").await;
@@ -42,6 +44,60 @@ pub(super) async fn users_and_secrets(alice: Fixture) {
     assert_eq!(secrets.secret_keys.len(), 1);
     assert_eq!(bob.store.secrets(bob.user).await.expect("secrets").slots.len(), 1, "another's are untouched");
     assert!(matches!(alice.store.secrets(UserId::random()).await, Err(StoreError::NotFound(_))));
+}
+
+pub(super) async fn key_changes(alice: Fixture) {
+    let user = alice.user;
+    let (keyset, identity) = (KeysetId([1; 16]), KeysetId([2; 16]));
+    let secret = |keyset, wrapped: &[u8]| StoredSecretKey { keyset, wrapped: wrapped.to_vec() };
+    let mut change = KeyChange::of(user);
+    change.identity = Some(b"new identity".to_vec());
+    change.keep_identities = vec![(identity, b"identity".to_vec())];
+    change.put_keysets = vec![(keyset, b"second".to_vec())];
+    change.rotation = Some(b"weekly".to_vec());
+    change.put_secret_keys =
+        vec![secret(None, b"new key"), secret(Some(identity), b"identity key"), secret(Some(keyset), b"x")];
+    alice.write(Write::PutKeys(Box::new(change))).await;
+    let alice = alice.restarted().await;
+    let users = alice.store.users().await.expect("users");
+    assert_eq!(
+        (&users[0].identity[..], &users[0].identities[..]),
+        (&b"new identity"[..], &[(identity, b"identity".to_vec())][..])
+    );
+    assert_eq!((users[0].keysets.len(), users[0].rotation.as_deref()), (2, Some(&b"weekly"[..])));
+    assert_eq!(alice.store.secrets(user).await.expect("secrets").secret_keys.len(), 4);
+
+    // Counted by keyset; what messages are sealed to can't go.
+    alice.append(alice.inbox(), 3).await;
+    let used = alice.store.keyset_use(user).await.expect("counts");
+    let of_user = KeysetId(user.0);
+    let days = (20_000, 20_000);
+    assert_eq!(used.len(), 1);
+    assert_eq!((used[0].keyset, used[0].messages, used[0].days), (of_user, 3, days));
+    let mut both = KeyChange::of(user);
+    both.rotation = Some(b"never".to_vec());
+    both.remove_keysets = vec![keyset, of_user];
+    assert!(matches!(alice.refused(Write::PutKeys(Box::new(both))).await, StoreError::Invalid(_)));
+    let users = alice.store.users().await.expect("users");
+    assert_eq!(
+        (users[0].keysets.len(), users[0].rotation.as_deref()),
+        (2, Some(&b"weekly"[..])),
+        "nothing of it is done"
+    );
+
+    // What is removed is gone with its secret key, for good: also for a message that was sealed a moment before.
+    let mut remove = KeyChange::of(user);
+    remove.remove_keysets = vec![keyset];
+    alice.write(Write::PutKeys(Box::new(remove))).await;
+    assert!(alice.store.keyset_removed(keyset).await.expect("an answer"));
+    assert!(!alice.store.keyset_removed(of_user).await.expect("an answer"));
+    assert_eq!(alice.store.secrets(user).await.expect("secrets").secret_keys.len(), 3);
+    let mut again = KeyChange::of(user);
+    again.put_keysets = vec![(keyset, b"again".to_vec())];
+    assert!(matches!(alice.refused(Write::PutKeys(Box::new(again))).await, StoreError::Invalid(_)));
+    let late = Arc::new(SealedSessionKey { keyset, ..SealedSessionKey::clone(&session_key(user)) });
+    let placing = Placing { message: message(&late, 10), mailbox: alice.inbox(), flags: Vec::new() };
+    assert!(matches!(alice.refused(Write::Append(vec![placing])).await, StoreError::KeysetGone));
 }
 
 pub(super) async fn values(alice: Fixture) {

@@ -35,7 +35,7 @@ macro_rules! checks {
 }
 
 checks! {
-    basics: users_and_secrets values slots_used names_are_unique removed_users_leave_nothing close totals events;
+    basics: users_and_secrets key_changes values slots_used names_are_unique removed_users_leave_nothing close totals events;
     mailboxes: standard_mailboxes create_and_delete rename_with_children rename_inbox subscriptions uid_validity_is_new;
     messages: append_and_read uids_grow flags flags_unchanged_since expunge copy_and_move changes recent other_users_see_nothing
         whole_or_nothing dedup side_by_side;

@@ -221,7 +221,8 @@ impl Core {
     /// Changes a keyset's name, span or levels, or brings a retired one back.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::Invalid`] where it can't be so.
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Invalid`] where it can't be so; [`ErrorKind::Forbidden`] for a new name while messages are
+    /// shown under the old one.
     pub async fn change_keyset(&self, name: &str, keyset: &str, change: KeysetChange) -> Result<KeysetInfo, Error> {
         let one = self.administration.lock().await;
         let member = self.member(name)?;
@@ -229,6 +230,13 @@ impl Core {
         let found = find(&keyring, keyset)?;
         let KeysetChange { name: new, span, importance, in_use } = change;
         let new = new.unwrap_or_else(|| found.name.clone());
+        if new != found.name && self.shared.shows_sealed(member.id, found.id).await? {
+            let text = format!(
+                "messages of {} are shown sealed, under its name, and what is shown must not change: bring its secret key online first",
+                found.name
+            );
+            return Err(Error::new(ErrorKind::Forbidden, text));
+        }
         let mut changed =
             found.change(&new, span.unwrap_or(found.span), importance.unwrap_or(found.importance)).map_err(wrong)?;
         match in_use {

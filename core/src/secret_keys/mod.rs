@@ -26,9 +26,10 @@ use crate::admin::Proof;
 use crate::core::{Core, Shared};
 use crate::directory::Member;
 use crate::errors::{broken, stored};
+use crate::id::KeysetId;
 use crate::keys::import::{ImportError, read_secret_keys};
 use crate::keys::{Keyring, Keyset, MasterKey};
-use crate::store::{KeyWrite, Write, Written};
+use crate::store::{KeyWrite, Shown, Write, Written};
 use mesyx_sdk::{Error, ErrorKind, Secret, UserId};
 use sequoia_openpgp::Cert;
 use std::sync::Arc;
@@ -70,6 +71,12 @@ impl Shared {
         directory.keyrings.get(&user).cloned().ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, "the user's keyring can't be read; the server's log says why")
         })
+    }
+
+    /// Whether messages of a keyset are shown sealed, with its name in their subjects.
+    pub(crate) async fn shows_sealed(&self, user: UserId, keyset: KeysetId) -> Result<bool, Error> {
+        let first = self.store.sealed_to(user, keyset, (0, 0), 1).await.map_err(stored)?;
+        Ok(first.first().is_some_and(|message| message.shown == Shown::Sealed))
     }
 
     async fn write_keys(&self, write: KeyWrite) -> Result<Written, Error> {

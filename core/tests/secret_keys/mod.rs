@@ -3,6 +3,7 @@
 use crate::support::*;
 use mesyx_core::Core;
 use mesyx_core::admin::Proof;
+use mesyx_core::keysets::KeysetChange;
 use mesyx_core::secret_keys::{NewReseal, NewUnlock, ResealKey, ResealProgress};
 use mesyx_sdk::{
     Change, Changes, ErrorKind, Flag, FlagChange, MailboxId, MessageId, Query, Role, Secret, Session, Uid,
@@ -212,6 +213,21 @@ async fn without_the_right_file_and_proof_nothing_goes_and_nothing_comes() {
     let refused = core.bring_keyset_online("alice", "default", wrong, &file, None).await;
     assert_eq!(refused.map(drop).map_err(kind), Err(ErrorKind::LoginFailed));
     assert_eq!(subjects(&session, inbox).await, ["Sealed message (keyset default)"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyset_keeps_the_name_that_its_messages_are_shown_under() {
+    let (_place, core) = Place::with_users().await;
+    deliver(&core, &["alice@example.org"], HELLO).await;
+    let rename = |name: &str| KeysetChange { name: Some(name.to_owned()), ..KeysetChange::default() };
+    core.change_keyset("alice", "default", rename("first")).await.unwrap();
+    let file = offline(&core, "first", None).await;
+    let refused = core.change_keyset("alice", "first", rename("second")).await.map(drop);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Forbidden);
+    let session = login(&core, "alice").await;
+    assert_eq!(subjects(&session, inbox(&session).await).await, ["Sealed message (keyset first)"]);
+    core.bring_keyset_online("alice", "first", proof("alice"), &file, None).await.unwrap();
+    core.change_keyset("alice", "first", rename("second")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

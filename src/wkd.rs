@@ -8,7 +8,8 @@
 //! name the address.
 
 use async_trait::async_trait;
-use mesyx_core::pgp::{KeySource, LookupError, web_key_name};
+use mesyx_core::pgp::{KeySource, LookupError};
+use mesyx_core::published::wkd_hash;
 use mesyx_net::{Dns, DnsConfig, Get, Https, HttpsConfig, HttpsError};
 use mesyx_sdk::{Domain, MailAddress};
 use std::fmt::Write as _;
@@ -42,7 +43,7 @@ impl KeySource for WebKeys {
     async fn find(&self, address: &MailAddress) -> Result<Option<Vec<u8>>, LookupError> {
         let Domain::Name(domain) = address.domain() else { return Ok(None) };
         let domain = domain.to_string();
-        let file = format!("hu/{}?l={}", web_key_name(address.local()), escaped(address.local()));
+        let file = format!("hu/{}?l={}", wkd_hash(address.local()), escaped(address.local()));
         let advanced = format!("openpgpkey.{domain}");
         match self.get(&advanced, &format!("/.well-known/openpgpkey/{domain}/{file}")).await {
             // Only where there is no such host: otherwise who can disturb it would choose the method.

@@ -218,25 +218,3 @@ fn best_of(bytes: &[u8], address: &str, now: i64) -> Result<Cert, String> {
     best.map(|certificate| certificate::cut(certificate, address))
         .ok_or_else(|| "the directory gave no certificate that names the address".to_owned())
 }
-
-/// The name of a local part in a Web Key Directory (draft-koch-openpgp-webkey-service-21, section 3.1): SHA-1 of it with ASCII letters in
-/// lower case, in z-base-32; 32 characters.
-#[must_use]
-pub fn web_key_name(local: &str) -> String {
-    const ALPHABET: &[u8; 32] = b"ybndrfg8ejkmcpqxot1uwisza345h769";
-    let hash = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, local.to_ascii_lowercase().as_bytes());
-    let mut name = String::with_capacity(32);
-    for five in hash.as_ref().chunks(5) {
-        let bits = five.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
-        name.extend((0..8).rev().map(|at| char::from(ALPHABET[(bits >> (5 * at)) as usize & 31])));
-    }
-    name
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn names_are_those_of_the_draft() {
-        assert_eq!(super::web_key_name("Joe.Doe"), "iy9q119eutrkn8s1mk4r39qejnbu3n5q");
-    }
-}

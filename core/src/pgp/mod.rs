@@ -30,7 +30,7 @@ mod tests;
 
 pub use contact::Source;
 pub use contacts::{ContactReport, KeyReport};
-pub use discovery::{KeySource, LookupError, web_key_name};
+pub use discovery::{KeySource, LookupError};
 pub use policy::{LookupFailure, PgpSettings, Policy, Signing};
 
 pub(crate) use book::Book;

@@ -142,6 +142,10 @@ pub(crate) struct Demo {
     /// Where to put the instance: a directory that does not exist yet, removed at the end. Unless given: under the temporary directory.
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
+    /// Hand all mail for other domains to this host, by SMTP without TLS, as 127.0.0.1:2525. Unless given, such mail is refused:
+    /// the demo reaches nothing outside.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) smarthost: Option<String>,
     /// What to log: error, warn, info, debug, trace.
     #[arg(long, default_value = "warn")]
     pub(crate) log: String,

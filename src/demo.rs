@@ -10,6 +10,7 @@ use crate::serve::{admin, logging, registry};
 use crate::tls;
 use mesyx_bridges::State;
 use mesyx_core::admin::NewAccount;
+use mesyx_sdk::Grant;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::fs;
@@ -79,7 +80,7 @@ pub(crate) fn demo(demo: &Demo) -> Result<(), Failure> {
         return Err(Failure::with(crate::exit::USAGE, error));
     }
     let place = place(demo.dir.as_deref())?;
-    write(&place.0, &demo.log)?;
+    write(&place.0, demo)?;
     let checked = check::read(&place.0.join(init::FILE), &registry())?;
     let log = logging::start(&checked.log);
     let bound = run::bind(checked)?;
@@ -125,20 +126,33 @@ fn place(given: Option<&Path>) -> Result<Place, Failure> {
 }
 
 /// Writes the instance.
-fn write(dir: &Path, log: &str) -> Result<(), Failure> {
+fn write(dir: &Path, demo: &Demo) -> Result<(), Failure> {
     let mut names = ["localhost", "127.0.0.1", "::1", HOSTNAME, DOMAIN].map(str::to_owned).to_vec();
     names.extend(crate::http::LABELS.map(|label| format!("{label}.{DOMAIN}")));
     let (authority, made) = tls::with_authority(&names).map_err(trying("the TLS certificate"))?;
-    init::write(dir, &configuration(log), &made)?;
+    init::write(dir, &configuration(demo), &made)?;
     init::new_file(&dir.join(AUTHORITY), 0o644, authority.as_bytes())
 }
 
+/// What the bridge smtp is told of mail for other hosts: where to hand it, or no grant to bring it anywhere.
+fn sending(demo: &Demo, smtp: &mut Value) {
+    if let Some(host) = &demo.smarthost {
+        smtp["delivery"] = json!({ "routes": [{ "domains": ["*"], "hosts": [host], "tls": "none" }] });
+        return;
+    }
+    let asked = registry().manifest("smtp").map(|manifest| manifest.grants.clone()).unwrap_or_default();
+    let granted = asked.into_iter().filter(|grant| *grant != Grant::Deliver).chain([Grant::Listen(0)]);
+    smtp["grants"] = granted.map(|grant| grant.to_string()).collect();
+}
+
 /// Loopback ports chosen by the kernel, passwords without TLS, and room for load tests from one address.
-fn configuration(log: &str) -> Value {
+fn configuration(demo: &Demo) -> Value {
     let listener = |name: &str, tls: &str| {
         let plain = tls == "starttls" && name != "smtp";
         json!({ "name": name, "address": "127.0.0.1:0", "tls": tls, "plain_auth_without_tls": plain })
     };
+    let mut smtp = json!({ "listeners": [listener("smtp", "starttls")], "limits": { "connections_per_ip": 10_000 } });
+    sending(demo, &mut smtp);
     json!({
         "hostname": HOSTNAME,
         "domains": [DOMAIN],
@@ -150,14 +164,14 @@ fn configuration(log: &str) -> Value {
                 { "name": "https", "address": "127.0.0.1:0" },
             ],
         },
-        "log": { "level": log },
+        "log": { "level": demo.log },
         // What is in it is thrown away.
         "memory": { "lock": "off" },
         "login": { "sessions_per_user": 10_000 },
         // A demo asks nobody on the Internet.
         "pgp": { "wkd": false },
         "bridge": {
-            "smtp": { "listeners": [listener("smtp", "starttls")], "limits": { "connections_per_ip": 10_000 } },
+            "smtp": smtp,
             "submission": {
                 "listeners": [listener("submission", "starttls"), listener("submissions", "implicit")],
                 "limits": { "connections_per_ip": 10_000 },

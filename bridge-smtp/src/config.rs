@@ -1,10 +1,11 @@
 //! The configuration of both bridges: as written ([`SmtpConfig`], [`SubmissionConfig`]), and checked (`Checked`).
 
 use crate::dkim::DkimConfig;
+use crate::outbound::{self, DeliveryConfig};
 use crate::proto;
 use crate::proxy::Network;
 use crate::verify::{self, VerifyConfig};
-use mesyx_net::DnsConfig;
+use mesyx_net::{DnsConfig, HttpsConfig};
 use mesyx_sdk::{ConfigErrors, ListenSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,10 +23,14 @@ pub struct SmtpConfig {
     pub limits: LimitsConfig,
     /// Whether a message comes from whom it says: SPF, DKIM, DMARC and ARC.
     pub verify: VerifyConfig,
+    /// How mail is sent to other hosts.
+    pub delivery: DeliveryConfig,
     /// How names are looked up. The program puts its own section `dns` here.
     pub dns: DnsConfig,
     /// Signing of mail that leaves.
     pub dkim: DkimConfig,
+    /// How policies are fetched, and which authorities are believed. The program puts its own section `https` here.
+    pub https: HttpsConfig,
 }
 
 /// The table `bridges.submission`: mail from our own users' programs.
@@ -116,8 +121,10 @@ impl Default for SmtpConfig {
             ],
             limits: LimitsConfig::default(),
             verify: VerifyConfig::default(),
+            delivery: DeliveryConfig::default(),
             dns: DnsConfig::default(),
             dkim: DkimConfig::default(),
+            https: HttpsConfig::default(),
         }
     }
 }
@@ -198,14 +205,15 @@ pub(crate) struct CheckedListener {
 }
 
 /// Checks all of the table `bridge.smtp` that the schema can't.
-pub(crate) fn check_smtp(config: &SmtpConfig) -> Result<Checked, ConfigErrors> {
+pub(crate) fn check_smtp(config: &SmtpConfig) -> Result<(Checked, outbound::Plan), ConfigErrors> {
     let mut errors = ConfigErrors::default();
+    let plan = outbound::check(&config.delivery, &mut errors);
     let verify = config.verify.check(&mut errors);
     for (key, what) in config.dns.check() {
         errors.push(format!("dns.{key}"), what, "write it as \"127.0.0.1\" or \"[::1]:5353\"");
     }
     match check(&config.listeners, &config.limits, "smtp") {
-        Ok(checked) => errors.or(Checked { verify: Some((verify, config.dns.clone())), ..checked }),
+        Ok(checked) => errors.or((Checked { verify: Some((verify, config.dns.clone())), ..checked }, plan)),
         Err(others) => {
             errors.0.extend(others.0);
             Err(errors)

@@ -1,4 +1,4 @@
-//! SMTP: the bridges `smtp` (mail from other hosts) and `submission` (mail from our users' programs).
+//! SMTP: the bridges `smtp` (mail from and to other hosts) and `submission` (mail from our users' programs).
 //!
 //! ```text
 //!            sockets, TLS, PROXY            bytes in, bytes and steps out         the host
@@ -12,6 +12,7 @@
 //! - Who has not logged in reaches our own recipients only.
 //! - The bytes of a message are kept exactly, behind our own `Return-Path` and `Received`; submission may add `Date`
 //!   and `Message-ID`, and takes out `Bcc`.
+//! - Sending has its own drawing and rules: see [`outbound`].
 //! - Memory for messages comes from the host's byte budget before it is held.
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ mod connection;
 pub mod dkim;
 mod limits;
 mod meters;
+pub mod outbound;
 pub mod proto;
 mod proxy;
 mod server;
@@ -28,19 +30,32 @@ mod unanswered;
 mod verify;
 
 pub use config::{LimitsConfig, Listener, SmtpConfig, SubmissionConfig, TlsMode};
+pub use outbound::DeliveryConfig;
 pub use proto::plain_response;
 pub use verify::{DmarcMode, GreylistConfig, RateConfig, VerifyConfig};
 
 use config::Checked;
+use dkim::Dkim;
+use mesyx_net::{DnsConfig, HttpsConfig};
 use mesyx_sdk::config::schema;
 use mesyx_sdk::{
-    AddressKind, Bridge, Config, ConfigErrors, Delivery, Fatal, Grant, Host, ListenSpec, Manifest, Outcome, async_trait,
+    AddressKind, Bridge, Config, ConfigErrors, DeferScope, Delivery, Fatal, Grant, Host, ListenSpec, Manifest, Outcome,
+    async_trait,
 };
-use std::sync::Arc;
+use outbound::{Outbound, Own, Plan};
+use std::sync::{Arc, OnceLock};
 
-/// The bridge `smtp`: takes mail from other hosts for our own recipients.
+/// The bridge `smtp`: takes mail from other hosts for our own recipients, and brings mail to other hosts.
 #[derive(Debug)]
-pub struct Smtp(Checked);
+pub struct Smtp {
+    checked: Checked,
+    plan: Plan,
+    dns: DnsConfig,
+    https: HttpsConfig,
+    dkim: Dkim,
+    /// Made when it is first needed, since that reads files.
+    outbound: OnceLock<Result<Arc<Outbound>, String>>,
+}
 
 /// The bridge `submission`: takes mail from our users' programs, after a login.
 #[derive(Debug)]
@@ -52,9 +67,10 @@ impl Bridge for Smtp {
         Manifest {
             name: "smtp".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            summary: "Takes mail from other hosts by SMTP, as the domain's MX".to_owned(),
+            summary: "Takes mail from other hosts by SMTP, as the domain's MX, and brings mail to them".to_owned(),
             grants: vec![
                 Grant::Accept,
+                Grant::Deliver,
                 Grant::Directory,
                 Grant::Certificates,
                 Grant::Secret("dkim.*".to_owned()),
@@ -67,19 +83,66 @@ impl Bridge for Smtp {
 
     fn build(config: Config) -> Result<Self, ConfigErrors> {
         let config: SmtpConfig = config.parse()?;
-        config::check_smtp(&config).map(Self)
+        let (checked, plan) = config::check_smtp(&config)?;
+        let dkim = Dkim::new(config.dkim);
+        Ok(Self { checked, plan, dns: config.dns, https: config.https, dkim, outbound: OnceLock::new() })
     }
 
     fn listeners(&self) -> Vec<ListenSpec> {
-        specs(&self.0)
+        specs(&self.checked)
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        self.plan.secrets()
     }
 
     async fn run(&self, host: Arc<dyn Host>) -> Result<(), Fatal> {
-        server::serve(host, "smtp", proto::Role::Mx, &self.0).await
+        let wanting = match self.outbound(&*host) {
+            Ok(outbound) => outbound.wanting.clone(),
+            Err(why) => Some(format!("no mail can be sent: {why}")),
+        };
+        if let Some(why) = wanting {
+            tracing::warn!(why, "sending mail to other hosts");
+        }
+        let serving = server::serve(Arc::clone(&host), "smtp", proto::Role::Mx, &self.checked);
+        let Ok(outbound) = self.outbound(&*host) else { return serving.await };
+        let served = tokio::select! {
+            served = serving => served,
+            () = outbound.tend() => Ok(()),
+        };
+        outbound.close().await;
+        served
     }
 
-    async fn deliver(&self, _host: Arc<dyn Host>, job: Delivery) -> Vec<Outcome> {
-        not_sent(&job)
+    async fn deliver(&self, host: Arc<dyn Host>, job: Delivery) -> Vec<Outcome> {
+        let outbound = match self.outbound(&*host) {
+            Ok(outbound) => outbound,
+            Err(why) => {
+                let why = format!("4.3.5 no mail can be sent: {why}");
+                let outcome = outbound::deferred(why, DeferScope::Bridge);
+                return vec![outcome; job.recipients.len()];
+            }
+        };
+        // What is signed is what is sent: nothing changes the content behind this.
+        let signature = match self.dkim.sign(&*host, &job.content).await {
+            Ok(signature) => signature,
+            Err(error) => {
+                let outcome = outbound::deferred(format!("4.7.0 {error}"), DeferScope::Bridge);
+                return vec![outcome; job.recipients.len()];
+            }
+        };
+        outbound.deliver(host, job, signature).await
+    }
+}
+
+impl Smtp {
+    fn outbound(&self, host: &dyn Host) -> Result<Arc<Outbound>, String> {
+        let make = || {
+            let ports = self.checked.listeners.iter().map(|listener| listener.spec.address.port());
+            let own = Own { hostname: host.hostname().to_ascii_lowercase(), ports: ports.collect() };
+            Outbound::new(self.plan.clone(), &self.dns, &self.https, own).map(Arc::new)
+        };
+        self.outbound.get_or_init(make).clone()
     }
 }
 
@@ -118,8 +181,8 @@ fn specs(checked: &Checked) -> Vec<ListenSpec> {
     checked.listeners.iter().map(|listener| listener.spec.clone()).collect()
 }
 
-/// Sending to other hosts is no part of this version; nobody is left waiting for it.
+/// This bridge never asks for deliveries; nobody is left waiting for one.
 fn not_sent(job: &Delivery) -> Vec<Outcome> {
-    let why = "sending mail to other hosts is not in this version";
+    let why = "5.3.3 the bridge submission brings nothing anywhere";
     job.recipients.iter().map(|_| Outcome::Failed { why: why.to_owned() }).collect()
 }

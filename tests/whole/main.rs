@@ -20,6 +20,7 @@ mod at_rest;
 mod bombs;
 mod byte_exact;
 mod contacts;
+mod delivery;
 mod dns;
 mod http;
 mod keysets;

@@ -1,6 +1,7 @@
 //! The bridge `smtp` over real sockets.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod checks;
 mod support;
 
 use mesyx_sdk::{Error, ErrorKind, Host, Protection};

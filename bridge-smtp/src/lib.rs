@@ -32,6 +32,7 @@ mod verify;
 pub use config::{LimitsConfig, Listener, SmtpConfig, SubmissionConfig, TlsMode};
 pub use outbound::DeliveryConfig;
 pub use proto::plain_response;
+pub use verify::without_claims;
 pub use verify::{DmarcMode, GreylistConfig, RateConfig, VerifyConfig};
 
 use config::Checked;

@@ -133,6 +133,13 @@ fn skip_blanks(rest: &mut &[u8]) -> Option<()> {
     }
 }
 
+/// A message without the fields that claim to be of the host of that name, as this bridge takes them out of what comes in.
+#[must_use]
+pub fn without_claims(hostname: &str, mut message: Vec<u8>) -> Vec<u8> {
+    Claims::new(hostname).take_out(&mut message, 0);
+    message
+}
+
 /// Whether a list of results (behind the first `;`) has this result of this method. Text in comments and quotes does not count.
 pub(super) fn says(value: &[u8], method: &str, result: &str) -> bool {
     let mut plain = Vec::with_capacity(value.len());

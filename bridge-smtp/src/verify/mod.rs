@@ -29,6 +29,7 @@ mod scan;
 mod tests;
 
 pub(crate) use claim::Claims;
+pub use claim::without_claims;
 pub(crate) use config::Checked;
 pub use config::{DmarcMode, GreylistConfig, RateConfig, VerifyConfig};
 pub(crate) use decide::Action;

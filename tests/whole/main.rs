@@ -27,6 +27,7 @@ mod keysets;
 mod kill;
 mod mail_clients;
 mod memory;
+mod pgp_reply;
 mod relay;
 mod secret_keys;
 mod secrets;

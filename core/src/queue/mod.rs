@@ -24,6 +24,8 @@ mod window;
 mod worker;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 pub use settings::QueueSettings;

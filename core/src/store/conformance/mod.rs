@@ -11,6 +11,7 @@ mod fixture;
 mod mailboxes;
 mod merging;
 mod messages;
+mod queue;
 mod records;
 
 use super::Store;
@@ -41,6 +42,8 @@ checks! {
         whole_or_nothing dedup side_by_side;
     content: large_bodies shared_content erased_content session_keys attestations restart backup bodies_stop_early;
     records: put_list_remove write_once oldest_make_room records_merge log_forgets records_of_removed_users;
+    queue: submit_and_finish content_goes_with_the_last_job submissions_are_whole_or_nothing jobs_wait_and_are_held
+        jobs_outlast_a_restart jobs_go_with_their_user jobs_are_limited jobs_merge jobs_are_backed_up;
     merging: two_instances merged_twice early_operations deleted_mailbox_gives_to_inbox same_name_twice impossible_stamps;
 }
 

@@ -35,6 +35,7 @@ fn copy(connection: &Connection, shared: &Shared, to: &Path) -> Result<(), Store
     let file = to.join(FILE);
     let name = file.to_str().ok_or(StoreError::Invalid("a backup's path must be UTF-8"))?;
     connection.execute("VACUUM INTO ?", [name])?;
+    hold_jobs(&file)?;
     // SQLite does not sync what VACUUM INTO writes.
     let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
     sync(&file).map_err(|error| blobs::failed(&file, &error))?;
@@ -45,4 +46,12 @@ fn copy(connection: &Connection, shared: &Shared, to: &Path) -> Result<(), Store
         shared.blobs.copy(blob, &directory)?;
     }
     sync(&directory).and_then(|()| sync(to)).map_err(|error| blobs::failed(to, &error))
+}
+
+/// In the copy every job waits for the operator's word: what was sent since must not be sent again by a store that was restored.
+fn hold_jobs(file: &Path) -> Result<(), StoreError> {
+    let copy = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    copy.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
+    copy.execute("UPDATE jobs SET hold = 1", [])?;
+    copy.close().map_err(|(_, error)| StoreError::from(error))
 }

@@ -1,11 +1,11 @@
 //! Whatever order operations come in, and however often, the state is the one that a plain reading of the rules gives.
 
 use super::{open_with, unsynced};
-use crate::id::{InstanceId, mailbox_id_for_role};
+use crate::id::{InstanceId, JobId, mailbox_id_for_role};
 use crate::operation::{LogEntry, Operation, Stamp, UserRecord};
 use crate::seal::SealedMessage;
 use crate::store::conformance::{TestInstance, message, session_key};
-use crate::store::{Attestation, Store, Write};
+use crate::store::{Attestation, JobEnd, Store, Write};
 use mesyx_sdk::{Flag, MailboxId, MessageId, PlacementId, Role, UserId};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,14 @@ fn placement(at: u8) -> PlacementId {
 
 fn message_id(at: u8) -> MessageId {
     MessageId([0xc0 + at; 16])
+}
+
+fn job(at: u8) -> JobId {
+    JobId([0xe0 + at; 16])
+}
+
+fn enqueue(at: u8) -> Operation {
+    Operation::Enqueue { job: job(at), message: message_id(at), user: USER, gateway: InstanceId([2; 16]) }
 }
 
 fn create(at: u8, name: &str) -> Operation {
@@ -53,6 +61,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
             Operation::PutUser { user: USER, record: UserRecord { name: "alice".to_owned(), disabled, ..UserRecord::default() } }
         }),
         1 => Just(create(0, "INBOX")),
+        2 => (0..2_u8, 2..5_u8).prop_map(|(at, to)| Operation::Assign { job: job(at), gateway: InstanceId([to; 16]) }),
+        1 => (0..2_u8).prop_map(|at| Operation::Outcome { job: job(at), end: JobEnd::Delivered }),
     ]
 }
 
@@ -66,6 +76,8 @@ fn any_history() -> impl Strategy<Value = Vec<LogEntry>> {
             create(0, "INBOX"),
             create(1, "A"),
             create(2, "D"),
+            enqueue(0),
+            enqueue(1),
         ];
         all.extend(placed.into_iter().zip(0..).map(|((to, flag), at)| place(at, to, flag)));
         all.extend(others);
@@ -91,6 +103,8 @@ struct State {
     messages: BTreeMap<MessageId, (MailboxId, BTreeSet<String>)>,
     subscribed: BTreeSet<String>,
     unseen: BTreeMap<MailboxId, u32>,
+    /// Who is to bring each job.
+    jobs: BTreeMap<JobId, InstanceId>,
 }
 
 /// The latest write of a register.
@@ -107,6 +121,7 @@ fn fold(history: &[LogEntry]) -> State {
     let (mut names, mut places, mut flags) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let (mut subscribed, mut users) = (BTreeMap::new(), BTreeMap::new());
     let (mut expunged, mut deleted) = (BTreeSet::new(), BTreeSet::new());
+    let (mut jobs, mut done) = (BTreeMap::new(), BTreeSet::new());
     for LogEntry { stamp, operation, .. } in history {
         let mut write_flags = |placement: &PlacementId, changed: &[String], set: bool| {
             changed.iter().for_each(|flag| write(&mut flags, (*placement, flag.clone()), *stamp, set));
@@ -126,6 +141,10 @@ fn fold(history: &[LogEntry]) -> State {
             Operation::RemoveFlags { placement, flags } => write_flags(placement, flags, false),
             Operation::Expunge { placement } => drop(expunged.insert(*placement)),
             Operation::DeleteMailbox { mailbox: gone } => drop(deleted.insert(*gone)),
+            Operation::Enqueue { job, gateway, .. } | Operation::Assign { job, gateway } => {
+                write(&mut jobs, *job, *stamp, *gateway);
+            }
+            Operation::Outcome { job, .. } => drop(done.insert(*job)),
             _ => panic!("not made here"),
         }
     }
@@ -141,7 +160,17 @@ fn fold(history: &[LogEntry]) -> State {
         state.messages.insert(MessageId([placement.0[0] + 0x40; 16]), (at, set));
     }
     state.unseen.retain(|_, count| *count > 0);
+    state.jobs = jobs.into_iter().filter(|(job, _)| !done.contains(job)).map(|(job, (_, to))| (job, to)).collect();
     state
+}
+
+/// Jobs of other instances have no content here, so that the store does not list them.
+fn jobs_in(directory: &std::path::Path) -> BTreeMap<JobId, InstanceId> {
+    let connection = rusqlite::Connection::open(directory.join(super::FILE)).expect("the file opens");
+    let sql = "SELECT j.job, i.instance FROM jobs j JOIN instances i ON i.id = j.gateway";
+    let mut select = connection.prepare(sql).expect("a statement");
+    let rows = select.query_map([], |row| Ok((JobId(row.get(0)?), InstanceId(row.get(1)?)))).expect("rows");
+    rows.collect::<Result<_, _>>().expect("rows")
 }
 
 async fn read(store: &dyn Store) -> State {
@@ -200,7 +229,7 @@ proptest! {
                 (rest, step) = (later, step + 1);
             }
             store.write(Write::Merge { entries: Vec::new(), messages: contents() }).await.expect("merged");
-            let state = read(&*store).await;
+            let state = State { jobs: jobs_in(directory.path()), ..read(&*store).await };
             assert_eq!(state, fold(&history));
             let totals = store.totals().await.expect("totals");
             assert_eq!(totals.log_entries as usize, history.len());

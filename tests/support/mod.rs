@@ -3,6 +3,8 @@
 //! A server is ended with its [`Demo`] or [`Server`], by its process id, also where the test fails.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub mod sink;
+
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

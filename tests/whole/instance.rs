@@ -84,6 +84,13 @@ impl Instance {
         }
     }
 
+    /// Waits for the server's end.
+    pub fn wait(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.wait().unwrap();
+        }
+    }
+
     /// The running server's process id.
     pub fn pid(&self) -> u32 {
         self.server.as_ref().expect("it runs").id()

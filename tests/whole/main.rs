@@ -28,6 +28,7 @@ mod kill;
 mod mail_clients;
 mod memory;
 mod pgp_reply;
+mod queue;
 mod relay;
 mod secret_keys;
 mod secrets;

@@ -103,3 +103,38 @@ imap.expunge()
     assert!(files(place.path()) > 3, "a killed demo leaves its files");
     assert_eq!(leaks(place.path()), [], "after SIGKILL");
 }
+
+/// Nothing listens where messages are to be handed on, so that they wait: small ones in the database, large ones in files.
+#[test]
+fn no_canary_in_any_file_while_messages_wait_to_be_sent() {
+    let place = tempfile::tempdir().unwrap();
+    let logged = fs::File::create(place.path().join("log")).unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let demo = Demo::start_prepared(|command| {
+        command.args(["--log", "trace", "--smarthost", &closed.to_string()]).env("TMPDIR", place.path()).stderr(logged);
+    });
+    let alice = demo.user("alice");
+    let mut client = crate::queue::Client::login(demo.port("submission"), &alice.name, &alice.password).unwrap();
+    let from = alice.address.replace('@', "+canarysubaddress@");
+    for number in 0..12 {
+        let message = String::from_utf8(message(number)).unwrap();
+        let message = message.replace("canarysender@example.net", &from);
+        let reply =
+            client.submit_whole(&from, &["canaryname@example.net", "canarysender@example.com"], &message).unwrap();
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+    let config = demo.config();
+    let list = || crate::support::json(&["--config", &config, "queue", "list", "--json"], "");
+    crate::support::until("each was tried", || {
+        let list = list();
+        let jobs = list.as_array().unwrap();
+        jobs.len() == 24 && jobs.iter().any(|job| job["why"] != "")
+    });
+    assert!(list().to_string().contains("canaryname@example.net"), "the operator can see them");
+    assert_eq!(leaks(place.path()), [], "while they wait");
+    let killed = Command::new("kill").args(["-KILL", &demo.pid().to_string()]).status().unwrap();
+    assert!(killed.success());
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert!(files(place.path()) > 3, "a killed demo leaves its files");
+    assert_eq!(leaks(place.path()), [], "after SIGKILL");
+}

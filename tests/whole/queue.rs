@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A user's program that submits; its calls fail where the line breaks.
-struct Client(BufReader<TcpStream>);
+pub struct Client(BufReader<TcpStream>);
 
 impl Client {
-    fn login(port: u16, name: &str, password: &str) -> std::io::Result<Self> {
+    pub fn login(port: u16, name: &str, password: &str) -> std::io::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         let mut client = Self(BufReader::new(stream));
@@ -47,7 +47,12 @@ impl Client {
     }
 
     /// Submits one message; the last answer.
-    fn submit(&mut self, from: &str, to: &[&str], subject: &str) -> std::io::Result<String> {
+    pub fn submit(&mut self, from: &str, to: &[&str], subject: &str) -> std::io::Result<String> {
+        self.submit_whole(from, to, &format!("From: <{from}>\r\nSubject: {subject}\r\n\r\ntext\r\nthe end\r\n"))
+    }
+
+    /// Submits these bytes, whose lines begin with no dot.
+    pub fn submit_whole(&mut self, from: &str, to: &[&str], message: &str) -> std::io::Result<String> {
         self.command(&format!("MAIL FROM:<{from}>"))?;
         for to in to {
             let reply = self.command(&format!("RCPT TO:<{to}>"))?;
@@ -56,7 +61,7 @@ impl Client {
             }
         }
         self.command("DATA")?;
-        self.command(&format!("From: <{from}>\r\nSubject: {subject}\r\n\r\ntext\r\nthe end\r\n."))
+        self.command(&format!("{message}."))
     }
 }
 

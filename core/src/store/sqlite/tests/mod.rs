@@ -1,5 +1,6 @@
 mod merge_order;
 mod power_cut;
+mod upgrade;
 
 use super::*;
 use crate::store::conformance::{self, Fixture, TestInstance};

@@ -25,6 +25,8 @@ struct Fake {
     answers: Mutex<HashMap<String, VecDeque<Outcome>>>,
     /// Panics once for this recipient.
     panics: Mutex<Option<String>>,
+    /// Every host is down.
+    down: AtomicBool,
     /// No bridge is there.
     gone: AtomicBool,
     /// Recipients that are being attempted now, and whether one was attempted twice at a time.
@@ -62,6 +64,9 @@ impl Deliverer for Fake {
         }
         tokio::time::sleep(self.pause).await;
         self.now.lock().unwrap().0.retain(|one| !to.contains(one));
+        if self.down.load(Ordering::SeqCst) {
+            return vec![deferred(DeferScope::Host, "down"); to.len()];
+        }
         let mut answers = self.answers.lock().unwrap();
         let outcomes: Vec<Outcome> =
             to.iter().map(|to| answers.get_mut(to).and_then(VecDeque::pop_front).unwrap_or_else(delivered)).collect();
@@ -446,4 +451,47 @@ async fn one_user_can_not_fill_the_queue() {
     let more = envelope(vec![recipient("c@example.com"), recipient("d@example.com")], None, Dsn::default());
     assert_eq!(session.submit(more).await.unwrap_err().kind(), ErrorKind::OverQuota);
     assert_eq!(place.jobs().await, 2);
+}
+
+/// How fast the queue itself is, and what waiting jobs cost: `cargo test --release -p mesyx-core --lib -- --ignored --nocapture rates`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures"]
+async fn rates_and_memory() {
+    let count: usize = std::env::var("JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(10_000);
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).map(str::to_owned);
+        line.unwrap_or_default()
+    };
+    let change = |settings: &mut Settings| {
+        settings.queue.jobs_per_user = u64::MAX;
+        settings.pgp.policy = crate::pgp::Policy::Off;
+        settings.queue.first_retry = Duration::from_secs(3600);
+    };
+    let place = Arc::new(Place::with(change, Fake { pause: Duration::from_millis(2), ..Fake::default() }).await);
+    place.fake.down.store(true, Ordering::SeqCst);
+    let begun = Instant::now();
+    let sessions = 32;
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..sessions {
+        let place = Arc::clone(&place);
+        senders.spawn(async move {
+            let session = place.login("alice").await;
+            for _ in 0..count / sessions {
+                let to = vec![recipient("joe@example.net")];
+                session.submit(envelope(to, Some("alice@example.org"), Dsn::default())).await.unwrap();
+            }
+        });
+    }
+    while senders.join_next().await.is_some() {}
+    println!("{count} submitted in {:?}; {} wait; {}", begun.elapsed(), place.jobs().await, resident());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    println!("after a while: {}", resident());
+    place.fake.down.store(false, Ordering::SeqCst);
+    place.core.queue_change(&JobFilter::default(), JobChange::Retry, false).await.unwrap();
+    let begun = Instant::now();
+    while place.jobs().await > 0 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("all sent in {:?}; {}", begun.elapsed(), resident());
 }

@@ -47,8 +47,8 @@ pub(super) fn submit(tx: &mut Tx<'_>, submission: &Submission, prepared: &[Prepa
         return Ok(written);
     }
     let user = resolve::existing_user(tx, message.user)?;
-    let waiting: i64 = tx.sql("SELECT count(*) FROM jobs WHERE user = ?")?.query_row([user], |row| row.get(0))?;
-    if waiting.unsigned_abs().saturating_add(jobs.len() as u64) > *most_jobs {
+    let waiting = waiting(tx, user)?;
+    if waiting.saturating_add(jobs.len() as u64) > *most_jobs {
         return Err(StoreError::Limit("too many of your messages wait to be sent already"));
     }
     let insert = "INSERT INTO queued_messages (message, data_key, bytes, blob) VALUES (?, ?, ?, ?)";
@@ -69,6 +69,16 @@ pub(super) fn submit(tx: &mut Tx<'_>, submission: &Submission, prepared: &[Prepa
         tx.sql(fill)?.execute(params![id, new.due, new.sealed, job.0])?;
     }
     Ok(written)
+}
+
+/// How many jobs a user has, counted only where that is not known.
+fn waiting(tx: &mut Tx<'_>, user: i64) -> Result<u64, StoreError> {
+    if let Some(waiting) = tx.ids.jobs.get(&user) {
+        return Ok(*waiting);
+    }
+    let waiting: i64 = tx.sql("SELECT count(*) FROM jobs WHERE user = ?")?.query_row([user], |row| row.get(0))?;
+    tx.ids.jobs.insert(user, waiting.unsigned_abs());
+    Ok(waiting.unsigned_abs())
 }
 
 /// What came of attempts.
@@ -136,7 +146,10 @@ pub(super) fn enqueue(
     const SQL: &str =
         "INSERT OR IGNORE INTO jobs (job, user, message, gateway, gateway_stamp, due, attempts, hold, sealed)
         VALUES (?, ?, ?, ?, ?, 0, 0, 0, x'')";
-    tx.sql(SQL)?.execute(params![job.0, user, message.0, gateway, entry.stamp.to_bytes()])?;
+    let added = tx.sql(SQL)?.execute(params![job.0, user, message.0, gateway, entry.stamp.to_bytes()])?;
+    if let Some(waiting) = tx.ids.jobs.get_mut(&user) {
+        *waiting += added as u64;
+    }
     wake(tx, job.0)?;
     Ok(Applied::Done)
 }
@@ -164,14 +177,18 @@ pub(super) fn assign(
 pub(super) fn outcome(tx: &mut Tx<'_>, job: JobId) -> Result<Applied, StoreError> {
     tx.remove(job.0)?;
     forget(tx, job.0)?;
-    let mut delete = tx.sql("DELETE FROM jobs WHERE job = ? RETURNING content")?;
-    let content: Option<Option<i64>> = {
+    let mut delete = tx.sql("DELETE FROM jobs WHERE job = ? RETURNING user, content")?;
+    let gone: Option<(i64, Option<i64>)> = {
         let mut rows = delete.query([job.0])?;
-        let content = rows.next()?.map(|row| row.get(0)).transpose()?;
+        let gone = rows.next()?.map(|row| Ok::<_, StoreError>((row.get(0)?, row.get(1)?))).transpose()?;
         while rows.next()?.is_some() {}
-        content
+        gone
     };
-    if let Some(content) = content.flatten() {
+    let Some((user, content)) = gone else { return Ok(Applied::Done) };
+    if let Some(waiting) = tx.ids.jobs.get_mut(&user) {
+        *waiting = waiting.saturating_sub(1);
+    }
+    if let Some(content) = content {
         release(tx, content)?;
     }
     Ok(Applied::Done)

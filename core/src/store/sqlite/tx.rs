@@ -143,6 +143,8 @@ pub(super) struct Ids {
     pub(super) mailboxes: HashMap<MailboxId, i64>,
     pub(super) session_keys: HashMap<SessionKeyId, i64>,
     pub(super) instances: HashMap<InstanceId, i64>,
+    /// How many jobs a user has waiting.
+    pub(super) jobs: HashMap<i64, u64>,
 }
 
 impl Ids {
@@ -153,7 +155,9 @@ impl Ids {
     }
 
     fn bound(&mut self) {
-        if self.users.len() + self.mailboxes.len() + self.session_keys.len() + self.instances.len() > Self::MOST {
+        if self.users.len() + self.mailboxes.len() + self.session_keys.len() + self.instances.len() + self.jobs.len()
+            > Self::MOST
+        {
             self.clear();
         }
     }

@@ -29,3 +29,5 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_due ON jobs (due, id) WHERE hold <> 1 AND content IS NOT NULL;
 CREATE INDEX jobs_by_content ON jobs (content) WHERE content IS NOT NULL;
 CREATE INDEX jobs_by_user ON jobs (user);
+-- For counting, without reading what is sealed.
+CREATE INDEX jobs_by_state ON jobs (hold, attempts);

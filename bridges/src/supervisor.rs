@@ -173,6 +173,8 @@ pub struct Supervisor {
     sockets: Arc<Sockets>,
     policy: RestartPolicy,
     bridges: Mutex<BTreeMap<String, Supervised>>,
+    /// The bridge that is being restarted with a changed configuration.
+    restarting: Mutex<Option<Prepared>>,
     changed: watch::Sender<u64>,
 }
 
@@ -180,7 +182,14 @@ impl Supervisor {
     /// Without bridges yet.
     #[must_use]
     pub fn new(services: Arc<dyn Services>, sockets: Arc<Sockets>, policy: RestartPolicy) -> Self {
-        Self { services, sockets, policy, bridges: Mutex::default(), changed: watch::Sender::new(0) }
+        Self {
+            services,
+            sockets,
+            policy,
+            bridges: Mutex::default(),
+            restarting: Mutex::default(),
+            changed: watch::Sender::new(0),
+        }
     }
 
     /// Starts a bridge; one of the same name must have been stopped before.
@@ -248,8 +257,11 @@ impl Supervisor {
             if same {
                 continue;
             }
+            let restarting = |prepared| *self.restarting.lock().unwrap_or_else(PoisonError::into_inner) = prepared;
+            restarting(Some(prepared.clone()));
             self.stop(&name).await;
             self.start(prepared);
+            restarting(None);
             touched.push(name);
         }
         touched
@@ -282,7 +294,10 @@ impl Supervisor {
         let bridges = self.bridges();
         let serves =
             |bridge: &Prepared| bridge.manifest.delivers.contains(&kind) && bridge.grants.contains(&Grant::Deliver);
-        bridges.iter().find(|(_, bridge)| serves(&bridge.prepared)).map(|(name, _)| name.clone())
+        let running = bridges.iter().filter(|(_, bridge)| serves(&bridge.prepared)).map(|(name, _)| name.clone()).min();
+        // One that is being restarted is there again in a moment: nobody must be told that there is none.
+        let restarting = self.restarting.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        running.or_else(|| restarting.filter(serves).map(|prepared| prepared.manifest.name))
     }
 
     /// One attempt to deliver through a bridge, ended by the job's deadline whatever the bridge does.

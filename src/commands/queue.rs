@@ -154,7 +154,7 @@ pub(super) fn execute(checked: &Checked, command: Queue) -> Result<(), Failure> 
         Queue::Drop { which, silent, yes, json } => {
             let filter = which.chosen()?;
             if !yes {
-                let listed = ask(QueueRequest::List { filter: filter.clone(), limit: usize::MAX })?;
+                let listed = ask(QueueRequest::List { filter: filter.clone(), limit: 100_000 })?;
                 let count = parse::<Vec<JobStatus>>(listed)?.len();
                 confirm(&format!("{count} jobs will be gone for good."), "drop")?;
             }

@@ -91,8 +91,10 @@ impl Attempt {
         let outgoing = match opened {
             Ok(outgoing) => outgoing,
             Err(error) => {
-                tracing::error!(%message, %error, "a queued message waits for the operator now");
-                return self.put_off();
+                tracing::error!(%message, %error, "a queued message is held for the operator now");
+                let mut done = self.put_off();
+                done.progress.later.iter_mut().for_each(|later| later.hold = Hold::Operator);
+                return done;
             }
         };
         let mut copies = Vec::new();

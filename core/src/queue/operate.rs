@@ -151,9 +151,14 @@ impl Core {
         if tell && change == JobChange::Hold {
             return self.settle_jobs(filter, Happened::Held).await;
         }
-        let jobs = self.find_jobs(filter, usize::MAX).await?;
+        filter.check()?;
+        if change == JobChange::Retry {
+            // First: what is due while its host is left alone is put off again.
+            self.shared.queue.ask(Ask::TryNow);
+        }
         let mut changed = Changed::default();
-        for page in jobs.chunks(PAGE) {
+        let mut after = 0;
+        while let Some(page) = self.find_page(filter, &mut after).await? {
             let ids: Vec<JobId> = page.iter().map(|job| job.id).collect();
             let (leased, busy) = self.shared.queue.lease(&ids).await;
             let due = Timestamp::now().seconds();
@@ -161,9 +166,6 @@ impl Core {
             self.shared.store.write(write).await.map_err(stored)?;
             changed.changed += leased.jobs.len();
             changed.busy += busy.len();
-        }
-        if change == JobChange::Retry {
-            self.shared.queue.ask(Ask::TryNow);
         }
         Ok(changed)
     }
@@ -176,9 +178,10 @@ impl Core {
         if tell {
             return self.settle_jobs(filter, Happened::Dropped).await;
         }
-        let jobs = self.find_jobs(filter, usize::MAX).await?;
+        filter.check()?;
         let mut changed = Changed::default();
-        for page in jobs.chunks(PAGE) {
+        let mut after = 0;
+        while let Some(page) = self.find_page(filter, &mut after).await? {
             let ids: Vec<JobId> = page.iter().map(|job| job.id).collect();
             let (leased, busy) = self.shared.queue.lease(&ids).await;
             let ended = leased.jobs.iter().map(|job| (*job, JobEnd::Dropped)).collect();
@@ -215,12 +218,20 @@ impl Core {
 
     /// Ends or holds jobs with a notice to their senders, message by message.
     async fn settle_jobs(&self, filter: &JobFilter, happened: Happened) -> Result<Changed, Error> {
-        let jobs = self.find_jobs(filter, usize::MAX).await?;
+        filter.check()?;
+        let mut changed = Changed::default();
+        let mut after = 0;
+        while let Some(page) = self.find_page(filter, &mut after).await? {
+            self.settle_page(page, &happened, &mut changed).await?;
+        }
+        Ok(changed)
+    }
+
+    async fn settle_page(&self, page: Vec<Job>, happened: &Happened, changed: &mut Changed) -> Result<(), Error> {
         let mut messages: BTreeMap<MessageId, Vec<Job>> = BTreeMap::new();
-        for job in jobs {
+        for job in page {
             messages.entry(job.message).or_default().push(job);
         }
-        let mut changed = Changed::default();
         for jobs in messages.into_values() {
             let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
             let (leased, busy) = self.shared.queue.lease(&ids).await;
@@ -236,29 +247,38 @@ impl Core {
             changed.changed += done.settled;
             self.shared.store.write(Write::Progress(Box::new(done.progress))).await.map_err(stored)?;
         }
-        Ok(changed)
+        Ok(())
     }
 
     async fn find_jobs(&self, filter: &JobFilter, limit: usize) -> Result<Vec<Job>, Error> {
         filter.check()?;
         let mut found = Vec::new();
         let mut after = 0;
-        loop {
-            let page = self.shared.store.jobs(after, PAGE).await.map_err(stored)?;
-            let Some(last) = page.last() else { return Ok(found) };
-            after = last.row;
-            for stored in page {
-                let id = stored.job;
-                match Job::open(&self.shared.instance, stored) {
-                    Ok(job) if filter.takes(&job, &self.user_name(&job)) => found.push(job),
-                    Ok(_) => {}
-                    Err(error) => tracing::error!(job = %id, %error, "a queued job can't be shown"),
-                }
-                if found.len() >= limit {
-                    return Ok(found);
-                }
+        while let Some(mut page) = self.find_page(filter, &mut after).await? {
+            page.truncate(limit - found.len());
+            found.append(&mut page);
+            if found.len() >= limit {
+                break;
             }
         }
+        Ok(found)
+    }
+
+    /// The jobs of the next page that the filter takes, perhaps none; `None` after the last page.
+    async fn find_page(&self, filter: &JobFilter, after: &mut i64) -> Result<Option<Vec<Job>>, Error> {
+        let page = self.shared.store.jobs(*after, PAGE).await.map_err(stored)?;
+        let Some(last) = page.last() else { return Ok(None) };
+        *after = last.row;
+        let mut found = Vec::new();
+        for stored in page {
+            let id = stored.job;
+            match Job::open(&self.shared.instance, stored) {
+                Ok(job) if filter.takes(&job, &self.user_name(&job)) => found.push(job),
+                Ok(_) => {}
+                Err(error) => tracing::error!(job = %id, %error, "a queued job can't be shown"),
+            }
+        }
+        Ok(Some(found))
     }
 
     fn user_name(&self, job: &Job) -> String {

@@ -82,7 +82,7 @@ pub(crate) fn decide(settings: &QueueSettings, job: &Job, happened: Happened, no
             let why = "the operator of this server holds the message for now".to_owned();
             let progress = Progress { why: why.clone(), ..job.progress.clone() };
             let next = Next::Later { due: job.due, attempts: job.attempts, hold: Hold::Operator, progress };
-            Decision { next, tell: job.from.is_some().then_some(Tell::Waits(why)) }
+            Decision { next, tell: wants_any(job).then_some(Tell::Waits(why)) }
         }
         Happened::Attempt(Outcome::Deferred { why, .. })
         | Happened::NeedsKey(why)
@@ -134,6 +134,11 @@ fn failed(job: &Job, end: JobEnd, why: String) -> Decision {
     Decision { next: Next::End(end), tell: wanted.then_some(Tell::Failed(why)) }
 }
 
+/// Whether the sender hears of what keeps a message from going on: not with NOTIFY=NEVER, nor where only success matters.
+fn wants_any(job: &Job) -> bool {
+    job.from.is_some() && job.to.notify.is_none_or(|notify| notify.failure || notify.delay)
+}
+
 /// Without a wish, senders are told of delays (RFC 3461, section 4.1, leaves that to us).
 fn delayed(settings: &QueueSettings, job: &Job, now: Timestamp) -> bool {
     let wanted = job.from.is_some() && job.to.notify.is_none_or(|notify| notify.delay);
@@ -157,7 +162,7 @@ impl Waiting {
         let due = now.0.saturating_add(millis(wait)).min(last);
         let due = due.div_euclid(1000) + i64::from(due.rem_euclid(1000) > 0);
         let mut tell = None;
-        if hold == Hold::Key && !progress.told_of_hold && job.from.is_some() {
+        if hold == Hold::Key && !progress.told_of_hold && wants_any(job) {
             progress.told_of_hold = true;
             tell = Some(Tell::Waits(progress.why.clone()));
         } else if delayed(settings, job, now) {

@@ -453,6 +453,26 @@ async fn one_user_can_not_fill_the_queue() {
     assert_eq!(place.jobs().await, 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn retrying_also_tries_hosts_that_are_left_alone() {
+    let place = Place::with(|settings| settings.queue.first_retry = Duration::from_secs(3600), Fake::default()).await;
+    place.fake.down.store(true, Ordering::SeqCst);
+    for number in 0..30 {
+        place.submit(&[&format!("to{number}@example.net")]).await;
+    }
+    place
+        .until("all are put off", async |place: &Place| {
+            place.list().await.iter().all(|job| !job.why.is_empty() || job.attempts == 0)
+        })
+        .await;
+    place.fake.down.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(place.fake.sent.lock().unwrap().len(), 0, "the host is left alone");
+    place.core.queue_change(&JobFilter::default(), JobChange::Retry, false).await.unwrap();
+    place.empty().await;
+    assert_eq!(place.fake.sent.lock().unwrap().len(), 30);
+}
+
 /// How fast the queue itself is, and what waiting jobs cost: `cargo test --release -p mesyx-core --lib -- --ignored --nocapture rates`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures"]

@@ -29,6 +29,7 @@ mod mail_clients;
 mod memory;
 mod pgp_reply;
 mod queue;
+mod pair;
 mod relay;
 mod secret_keys;
 mod secrets;

@@ -97,10 +97,52 @@ pub fn wkd_hash(local: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::{Directory, Member};
+    use crate::keys::{Keyring, Levels, Profile, Span, generate_keyset};
+    use crate::settings::Settings;
+    use openpgp::Cert;
+    use openpgp::cert::{CertBuilder, CipherSuite};
+    use openpgp::parse::Parse;
 
     /// From the draft, section 3.1.
     #[test]
     fn the_hash_of_the_draft() {
         assert_eq!(wkd_hash("Joe.Doe"), "iy9q119eutrkn8s1mk4r39qejnbu3n5q");
+    }
+
+    /// Somebody with two addresses in the certificate, a third that is not in it, and one there that is not theirs here.
+    fn published() -> Published {
+        let ids = ["Ann <ann@example.org>", "Ann <a.nn@example.org>", "Ann <ann@elsewhere.example>"];
+        let builder = ids.into_iter().fold(CertBuilder::new(), CertBuilder::add_userid);
+        let builder = builder.set_cipher_suite(CipherSuite::Cv25519).add_transport_encryption_subkey();
+        let (identity, _) = builder.generate().unwrap();
+        assert!(identity.is_tsk());
+        let (keyset, _) = generate_keyset("default", Span::Always, Levels::ALL, Profile::V4).unwrap();
+        let id = UserId::random();
+        let addresses = ["Ann@example.org", "a.nn@example.org", "third@example.org"].map(|text| text.parse().unwrap());
+        let member = Member { id, name: "ann".into(), addresses: addresses.to_vec(), disabled: false };
+        let settings = Settings::new("d".into(), "k".into(), "mail.example.org".into(), "example.org".parse().unwrap());
+        let keyring = Keyring::new(identity, vec![keyset]).unwrap();
+        Published::new(Arc::new(Known {
+            addresses: Directory::new(&settings, vec![member]),
+            keyrings: HashMap::from([(id, Arc::new(keyring))]),
+            ..Known::default()
+        }))
+    }
+
+    #[test]
+    fn a_certificate_shows_the_address_that_was_asked_for_and_no_other() {
+        let published = published();
+        for (local, id) in [("ANN", "Ann <ann@example.org>"), ("a.nn", "Ann <a.nn@example.org>")] {
+            let bytes = published.certificate("example.org", &wkd_hash(local)).unwrap();
+            let certificate = Cert::from_bytes(&bytes).unwrap();
+            let ids: Vec<_> = certificate.userids().map(|id| id.userid().to_string()).collect();
+            assert_eq!(ids, [id]);
+            assert!(!certificate.is_tsk(), "no secret part");
+            assert_eq!(certificate.keys().count(), 2, "with its subkey");
+        }
+        for (domain, local) in [("example.org", "third"), ("elsewhere.example", "ann"), ("example.org", "ann+x")] {
+            assert_eq!(published.certificate(domain, &wkd_hash(local)), None, "{local}@{domain}");
+        }
     }
 }

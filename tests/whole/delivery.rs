@@ -7,21 +7,22 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-/// A mail host that takes everything, without extensions.
-struct NextHop {
-    address: SocketAddr,
+/// A mail host that takes everything but mail for `gone@`, without extensions.
+pub struct NextHop {
+    /// Where it listens.
+    pub address: SocketAddr,
     taken: Arc<Mutex<Vec<Taken>>>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Taken {
-    from: String,
-    to: Vec<String>,
-    content: Vec<u8>,
+pub struct Taken {
+    pub from: String,
+    pub to: Vec<String>,
+    pub content: Vec<u8>,
 }
 
 impl NextHop {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let hop = Self { address: listener.local_addr().unwrap(), taken: Arc::default() };
         let taken = Arc::clone(&hop.taken);
@@ -34,7 +35,7 @@ impl NextHop {
         hop
     }
 
-    fn taken(&self) -> Vec<Taken> {
+    pub fn taken(&self) -> Vec<Taken> {
         self.taken.lock().unwrap().clone()
     }
 }
@@ -53,6 +54,10 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<Taken>>) -> Option<()> {
         let text = String::from_utf8(line).unwrap();
         match text.get(..4).unwrap_or_default() {
             "MAIL" => taken.from = text.trim_end().to_owned(),
+            "RCPT" if text.contains("<gone@") => {
+                say(&mut reader, "550 5.1.1 there is nobody of that name\r\n")?;
+                continue;
+            }
             "RCPT" => taken.to.push(text.trim_end().to_owned()),
             "DATA" => {
                 say(&mut reader, "354 go on\r\n")?;
@@ -78,7 +83,7 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<Taken>>) -> Option<()> {
     }
 }
 
-fn demo(hop: &NextHop) -> Demo {
+pub fn demo(hop: &NextHop) -> Demo {
     Demo::start_with(&["--smarthost", &hop.address.to_string()])
 }
 

@@ -167,3 +167,83 @@ fn keys_are_changed_in_steps_that_break_no_signature() {
     keys("rotate");
     support::run(1, &["--config", config.to_str().unwrap(), "dns", "keys", "add", "example.net"], "");
 }
+
+/// BIND's own server for one zone, on a port of its own.
+struct Named {
+    child: std::process::Child,
+    _place: tempfile::TempDir,
+}
+
+impl Named {
+    fn start(port: u16, domain: &str, zone: &str) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name).display().to_string();
+        let config = format!(
+            "options {{ directory \"{}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion no; \
+             pid-file none; session-keyfile none; managed-keys-directory \"{}\"; dnssec-validation no; }};\ncontrols {{ }};\n\
+             zone \"{domain}\" {{ type primary; file \"{}\"; check-names ignore; }};\n",
+            place.path().display(),
+            place.path().display(),
+            at("zone")
+        );
+        std::fs::write(at("zone"), zone).unwrap();
+        std::fs::write(at("named.conf"), config).unwrap();
+        let program = ["/usr/sbin/named", "/usr/bin/named"].into_iter().find(|path| Path::new(path).exists());
+        let mut command = Command::new(program.expect("named; tests/run installs it"));
+        let log = std::fs::File::create(at("log")).unwrap();
+        let child = command.args(["-g", "-4", "-n", "1", "-c", &at("named.conf")]).stderr(log).spawn().unwrap();
+        support::until("named answers", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Self { child, _place: place }
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_name_server_with_our_records_passes_the_check_and_one_without_does_not() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let place = tempfile::tempdir().unwrap();
+    let config = instance(place.path(), &["example.org"], "");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let text = text.replace("\n[dns]\n", &format!("\n[dns]\nservers = [\"127.0.0.1:{port}\"]\n"));
+    std::fs::write(&config, text).unwrap();
+    let head = "$TTL 60\nexample.org. IN SOA ns.example.org. hostmaster.example.org. 1 60 60 60 60\nexample.org. IN NS ns.example.org.\n\
+                ns.example.org. IN A 127.0.0.1\nmail.example.org. IN A 192.0.2.2\nmail.example.org. IN AAAA 2001:db8::2\n";
+    let records = mesyx(&config, &["dns", "--zone"]);
+    let check = |code: i32| -> Value {
+        let arguments = ["--config", config.to_str().unwrap(), "dns", "--check", "--json"];
+        serde_json::from_str(&stdout(code, &arguments, "")).unwrap()
+    };
+    let wrong = |said: &Value| -> Vec<(String, String)> {
+        let all = said["records"].as_array().unwrap();
+        assert!(all.len() > 15, "every record is looked at: {said}");
+        let odd = all.iter().filter(|record| record["dns"]["is"] != "right");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        odd.map(|record| (text(&record["name"]), text(&record["dns"]["is"]))).collect()
+    };
+    let named = Named::start(port, "example.org", &format!("{head}{records}"));
+    assert_eq!(wrong(&check(0)), []);
+    drop(named);
+
+    let changed: String = records
+        .lines()
+        .filter(|line| !line.starts_with("_dmarc.") && !line.starts_with("mta-sts."))
+        .map(|line| line.replace("MX 10 mail.", "MX 10 other.").replace(" 993 ", " 1993 ") + "\n")
+        .collect();
+    let more = "other.example.org. A 192.0.2.9\nexample.org. TXT \"v=spf1 -all\"\nmta-sts.example.org. A 192.0.2.9\n";
+    let _named = Named::start(port, "example.org", &format!("{head}{changed}{more}"));
+    let expected = [
+        ("example.org", "other"),
+        ("example.org", "other"),
+        ("_dmarc.example.org", "missing"),
+        ("mta-sts.example.org", "other"),
+        ("_imaps._tcp.example.org", "other"),
+    ];
+    let found = wrong(&check(1));
+    assert_eq!(found.iter().map(|(name, is)| (name.as_str(), is.as_str())).collect::<Vec<_>>(), expected);
+}

@@ -193,6 +193,18 @@ async fn signed_mail_is_verified_and_keeps_every_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mail_to_an_identity_that_was_rotated_still_opens() {
+    let letters = Letters::new().await;
+    let message = pgp_mime(&letters.encrypt(&["--sign"], PAYLOAD.as_bytes()));
+    let (before, _) = letters.shown(&message).await;
+    letters.home.core.rotate_identity("alice", proof(), None, false).await.unwrap();
+    letters.forget();
+    assert_eq!(letters.last().await.0, before, "a verdict that was sealed to the identity before");
+    let (shown, _) = letters.shown(&message).await;
+    assert!(shown.ends_with("meet at nine \u{e9}\r\n") && verdict(&shown).contains("signature=good"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn text_that_is_no_mime_entity_is_shown_as_text() {
     let letters = Letters::new().await;
     let (shown, _) = letters.shown(&pgp_mime(&letters.encrypt(&[], b"just a line\nand one more\n"))).await;

@@ -38,7 +38,7 @@ pub(super) fn status(value: &Value, json: bool) -> Result<(), Failure> {
         say!("admin listener: http://{admin}");
     }
     match &status.memory.why {
-        None => say!("memory: locked ({} KiB), never swapped or dumped", status.memory.locked_bytes >> 10),
+        None => say!("memory: locked, never swapped or dumped"),
         Some(why) => say!("memory: never dumped, but not locked: {why}"),
     }
     for http in &status.http {

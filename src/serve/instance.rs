@@ -158,7 +158,7 @@ impl Instance {
             queue: self.core.queue_status().await?,
             bridges: self.supervisor.status(),
             certificates: certificates.0.iter().map(|identity| identity.names.clone()).collect(),
-            memory: self.memory.now(),
+            memory: self.memory.clone(),
             admin: self.listening.admin.map(|address| address.to_string()),
             http: self.listening.http.iter().map(|(address, tls)| url(*address, *tls)).collect(),
         })

@@ -20,8 +20,6 @@ pub(crate) struct MemoryStatus {
     /// Why not, where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) why: Option<String>,
-    /// Bytes that are locked now.
-    pub(crate) locked_bytes: u64,
 }
 
 /// The capability that makes the limit of locked memory void: CAP_IPC_LOCK (capabilities(7)).
@@ -42,7 +40,7 @@ pub(crate) fn lift_limit() {
 ///
 /// Under a finite limit nothing is locked: once the limit were reached, every further allocation would fail.
 pub(crate) fn lock(wanted: MemoryLock) -> Result<MemoryStatus, Failure> {
-    let unlocked = |why: String| MemoryStatus { locked: false, why: Some(why), locked_bytes: 0 };
+    let unlocked = |why: String| MemoryStatus { locked: false, why: Some(why) };
     if wanted == MemoryLock::Off {
         return Ok(unlocked("memory.lock = \"off\"".into()));
     }
@@ -56,7 +54,7 @@ pub(crate) fn lock(wanted: MemoryLock) -> Result<MemoryStatus, Failure> {
         Ok(_) => {
             let on_fault = MlockAllFlags::from_bits_retain(MCL_ONFAULT);
             match mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault) {
-                Ok(()) => return Ok(MemoryStatus { locked: true, why: None, locked_bytes: 0 }),
+                Ok(()) => return Ok(MemoryStatus { locked: true, why: None }),
                 Err(error) => format!("the operating system refuses it: {error}"),
             }
         }
@@ -68,14 +66,6 @@ pub(crate) fn lock(wanted: MemoryLock) -> Result<MemoryStatus, Failure> {
     }
     tracing::warn!("memory is not locked, so keys may reach a swap area: {why}");
     Ok(unlocked(why))
-}
-
-impl MemoryStatus {
-    /// With the bytes that are locked at this moment.
-    pub(crate) fn now(&self) -> Self {
-        let locked_bytes = of_process("VmLck:").and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
-        Self { locked_bytes: locked_bytes.unwrap_or(0) << 10, ..self.clone() }
-    }
 }
 
 fn may_lock_all() -> bool {

@@ -27,6 +27,8 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 const PAGE: usize = 256;
 /// The whole queue is looked through anew at least this often: whatever went wrong in memory is mended by then.
 const RESCAN: Duration = Duration::from_secs(60);
+/// The pause after a page with nothing to attempt now: 100,000 such jobs are looked through in some 8 s.
+const FRUITLESS: Duration = Duration::from_millis(20);
 /// The pause after the store could not write.
 const TROUBLE: Duration = Duration::from_secs(5);
 /// Notices about jobs that are not attempted, made side by side.
@@ -140,6 +142,10 @@ impl Worker {
                 Some(jobs) = self.offers.recv(), if deadline.is_none() => self.on_offer(&jobs),
                 () = tokio::time::sleep(pause) => {}
             }
+            // Before the store is read again, which takes longer.
+            while let Some(joined) = self.attempts.try_join_next_with_id() {
+                self.on_joined(joined);
+            }
         }
     }
 
@@ -195,6 +201,11 @@ impl Worker {
         let read = self.read(self.scanned).await;
         self.scanned = read.last.unwrap_or(self.scanned);
         if read.whole {
+            if read.taken == 0 {
+                // Jobs of destinations that have enough waiting: looked through, but not at the cost of what can be sent.
+                self.next_scan = Instant::now() + FRUITLESS;
+                return false;
+            }
             return self.window.has_room();
         }
         let now = Timestamp::now().seconds();
@@ -446,7 +457,9 @@ impl Worker {
             }
             Ask::Release(jobs) => {
                 self.window.release(&jobs);
-                self.rescan();
+                // What was changed is due now at the earliest; whatever else was kept out is found by the next rescan.
+                self.scanned = self.scanned.min((Timestamp::now().seconds() - 2, i64::MAX));
+                self.next_scan = Instant::now();
             }
             Ask::TryNow => {
                 self.window.forget_pauses();

@@ -35,7 +35,7 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut rest = text;
     while let Some(at) = rest.find('<') {
         rest = &rest[at + 1..];
-        let Some(end) = rest.find('>') else { return None };
+        let end = rest.find('>')?;
         let tag = rest[..end].split_ascii_whitespace().next().unwrap_or_default();
         let local = tag.rsplit(':').next().unwrap_or_default();
         rest = &rest[end + 1..];

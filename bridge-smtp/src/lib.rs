@@ -128,7 +128,8 @@ impl Bridge for Smtp {
         let signature = match self.dkim.sign(&*host, &job.content).await {
             Ok(signature) => signature,
             Err(error) => {
-                let outcome = outbound::deferred(format!("4.7.0 {error}"), DeferScope::Bridge);
+                // One domain's keys: the mail of the others goes on.
+                let outcome = outbound::deferred(format!("4.7.0 {error}"), DeferScope::Recipient);
                 return vec![outcome; job.recipients.len()];
             }
         };

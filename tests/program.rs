@@ -208,10 +208,13 @@ fn secrets_are_named_but_never_shown() {
     instance.stdout(0, &["secret", "set", "libera.password"], "hunter2hunter2\n");
     let server = Server::start(&instance.file());
     instance.stdout(0, &["secret", "set", "another"], "x");
-    assert_eq!(instance.json(&["secret", "list", "--json"], ""), value!(["another", "libera.password"]));
+    assert_eq!(
+        instance.json(&["secret", "list", "--json"], ""),
+        value!(["another", "dkim.example.org", "libera.password"])
+    );
     instance.stdout(0, &["secret", "remove", "another"], "");
     assert!(instance.stderr(1, &["secret", "remove", "another"], "").contains("there is no secret"));
-    assert_eq!(instance.stdout(0, &["secret", "list"], ""), "libera.password\n");
+    assert_eq!(instance.stdout(0, &["secret", "list"], ""), "dkim.example.org\nlibera.password\n");
     drop(server);
     for entry in fs::read_dir(instance.dir().join("data")).unwrap() {
         let path = entry.unwrap().path();

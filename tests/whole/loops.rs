@@ -78,7 +78,9 @@ fn blind_recipients_are_shown_to_nobody() {
     let local = imap::message_with(&demo, &bob, "INBOX", "quiet");
     for copy in taken.iter().map(|one| one.content.as_slice()).chain([imap::without_trace(&local)]) {
         let copy = text(copy).to_lowercase();
-        assert!(!copy.contains("bcc") && copy.contains("to: joe@example.net"), "{copy}");
+        // By lines: the letters may well stand in a signature.
+        let named = copy.lines().any(|line| line.starts_with("bcc") || line.starts_with("resent-bcc"));
+        assert!(!named && copy.contains("to: joe@example.net"), "{copy}");
         assert!(!copy.contains("carl@") && !copy.contains("dora@") && !copy.contains("bob@"), "{copy}");
     }
 }

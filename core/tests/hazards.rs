@@ -32,7 +32,11 @@ fn files_with(directory: &Path, texts: &[&str]) -> Vec<String> {
             open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
             continue;
         }
-        let bytes = std::fs::read(&path).unwrap().to_ascii_lowercase();
+        // The store may take a file away between the listing and the look.
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            read => read.unwrap().to_ascii_lowercase(),
+        };
         for (name, text) in &wanted {
             let text = text.to_ascii_lowercase();
             if bytes.windows(text.len()).any(|window| window == text) {

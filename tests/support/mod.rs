@@ -210,12 +210,19 @@ impl Server {
 
     /// Where one of its listeners listens.
     pub fn address(&self, bridge: &str, listener: &str) -> SocketAddr {
-        let status = self.status();
-        let bridges = status["bridges"].as_array().unwrap();
-        let bridge = bridges.iter().find(|status| status["name"] == bridge).expect("the bridge");
-        let listening = bridge["listening"].as_array().unwrap();
-        let found = listening.iter().find(|pair| pair[0] == listener);
-        found.unwrap_or_else(|| panic!("{listener} in {status}"))[1].as_str().unwrap().parse().unwrap()
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            let bridges = status["bridges"].as_array().unwrap();
+            let bridge = bridges.iter().find(|status| status["name"] == bridge).expect("the bridge");
+            let listening = bridge["listening"].as_array().unwrap();
+            if let Some(found) = listening.iter().find(|pair| pair[0] == listener) {
+                return found[1].as_str().unwrap().parse().unwrap();
+            }
+            // Commands are answered while bridges still start.
+            assert!(Instant::now() < end, "{listener} in {status}");
+            std::thread::sleep(Duration::from_millis(30));
+        }
     }
 
     /// Its process id.

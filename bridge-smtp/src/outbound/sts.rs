@@ -201,8 +201,9 @@ impl Policies {
         let fetched = match self.https.get(&get).await {
             Ok(fetched) => fetched,
             Err(error) => {
-                tracing::info!(%error, "a domain's MTA-STS policy could not be fetched");
                 let certificate = matches!(error, mesyx_net::HttpsError::Tls(..));
+                // The error would name the domain.
+                tracing::debug!(certificate, "a domain's MTA-STS policy could not be fetched");
                 return Err(if certificate { Failure::Certificate } else { Failure::Fetch });
             }
         };

@@ -119,7 +119,7 @@ impl Verifier {
         let lookups = Arc::new(Lookups::new(self.config.lookups));
         let (spf, ()) = tokio::join!(self.spf(peer, &lookups, until), self.fetch_keys(&scan, &lookups, until));
         let (dkim, arc) = self.verify_signatures(message, &scan, &lookups).await;
-        let dmarc = self.dmarc(&scan, peer, &spf, &dkim, until).await;
+        let dmarc = self.dmarc(&scan, peer, &spf, &dkim).await;
         let action = decide::decide(&self.config, &scan, &dmarc, &arc);
         let (field, checks) = report::write(&self.hostname, peer, &spf, &dkim, &dmarc, &arc, &action);
         Verdict { field, checks, action }
@@ -184,24 +184,22 @@ impl Verifier {
     }
 
     /// DMARC of each domain in From (RFC 9989).
-    async fn dmarc(
-        &self,
-        scan: &Scan,
-        peer: Peer<'_>,
-        spf: &SpfFound,
-        dkim: &[dkim::DkimFound],
-        until: Instant,
-    ) -> Vec<DmarcFound> {
-        let lookups = Lookups::new(self.config.lookups);
+    async fn dmarc(&self, scan: &Scan, peer: Peer<'_>, spf: &SpfFound, dkim: &[dkim::DkimFound]) -> Vec<DmarcFound> {
+        // Time and questions of its own: a sender whose name server is slow must not use up those for the author's policy.
+        let until = Instant::now() + self.config.time;
         let sender = peer.from.map_or(Some(peer.helo), |from| from.domain().as_name()).unwrap_or_default();
         let outputs: Vec<DkimOutput<'_>> = dkim.iter().filter_map(dkim::DkimFound::output).collect();
         let mut found = Vec::new();
-        for domain in scan.from.domains() {
+        let domains = scan.from.domains();
+        for (done, domain) in domains.iter().enumerate() {
+            let left = u32::try_from(domains.len() - done).unwrap_or(u32::MAX);
+            let share = Instant::now() + until.saturating_duration_since(Instant::now()) / left;
+            let lookups = Lookups::new(self.config.lookups);
             let message = AuthenticatedMessage { from: vec![format!("x@{domain}")], ..Default::default() };
             let spf_output = SpfOutput::default().with_result(spf.result);
             let parameters = DmarcParameters::new(&message, &outputs, sender, &spf_output);
             let checking = self.resolver.verify_dmarc(lookups.with(parameters));
-            found.push(match timeout_at(until, checking).await {
+            found.push(match timeout_at(share, checking).await {
                 Ok(output) => DmarcFound::of(domain, &output),
                 Err(_) => DmarcFound::late(domain),
             });

@@ -26,6 +26,8 @@ struct Proven {
     slot: SlotId,
     credential: String,
     keys: Arc<OpenUser>,
+    /// See [`super::Access::is_current`].
+    replaced: u64,
 }
 
 impl Shared {
@@ -43,8 +45,7 @@ impl Shared {
         if let Some(member) = &member
             && self.access.is_held(member.id)
         {
-            let text = "the keys of this account are being replaced; try again in a minute";
-            return Err(Error::new(ErrorKind::Unavailable, text).retry_after(Duration::from_secs(60)));
+            return Err(being_replaced());
         }
         let proven = match self.prove(member.as_ref(), &credentials, generated, &wait).await {
             Ok(proven) => proven,
@@ -83,13 +84,14 @@ impl Shared {
     ) -> Result<Proven, Error> {
         // An id that nobody has stands for an unknown user, so that the store is asked all the same.
         let user = member.map_or_else(UserId::random, |member| member.id);
+        let replaced = self.access.replaced();
         let tag = self.access.tags.tag(user, &credentials.password);
         let open = lock(&self.access.open).get(&user).cloned();
         if let Some(keys) = open
             && let Some(slot) = keys.known(&tag)
         {
             let credential = keys.credential_of(slot).unwrap_or_else(|| "a credential used before".to_owned());
-            return Ok(Proven { slot, credential, keys });
+            return Ok(Proven { slot, credential, keys, replaced });
         }
         let secrets = match self.store.secrets(user).await {
             Err(StoreError::NotFound(_)) => StoredSecrets::default(),
@@ -118,11 +120,11 @@ impl Shared {
             _ => "password".to_owned(),
         };
         let slot = opened.slot;
-        let keys = self.unlock(member, &secrets, &opened)?;
+        let keys = self.unlock(member, &secrets, &opened, replaced)?;
         keys.remember(slot, tag);
         self.slot_used(user, slot, &secrets);
         self.raise_cost(user, &slots, &opened, &credentials.password);
-        Ok(Proven { slot, credential, keys })
+        Ok(Proven { slot, credential, keys, replaced })
     }
 
     /// A turn at Argon2.
@@ -151,6 +153,7 @@ impl Shared {
         member: &Arc<Member>,
         secrets: &StoredSecrets,
         opened: &Opened,
+        replaced: u64,
     ) -> Result<Arc<OpenUser>, Error> {
         if let Some(open) = lock(&self.access.open).get(&member.id) {
             return Ok(Arc::clone(open));
@@ -168,7 +171,12 @@ impl Shared {
             Unlocked::open(member.id, &opened.master, secrets, keyring).map_err(|error| broken(&error.to_string()))?;
         let fresh = Arc::new(OpenUser::new(Arc::clone(member), keys));
         // Two logins may have come this far; the first one's keys serve both.
-        let open = Arc::clone(lock(&self.access.open).entry(member.id).or_insert(fresh));
+        let mut all = lock(&self.access.open);
+        if !self.access.is_current(member.id, replaced) {
+            return Err(being_replaced());
+        }
+        let open = Arc::clone(all.entry(member.id).or_insert(fresh));
+        drop(all);
         let (shared, keys) = (Arc::clone(self), Arc::clone(&open));
         tokio::spawn(async move {
             if let Err(error) = shared.rotate(&keys, Timestamp::now()).await {
@@ -221,7 +229,7 @@ impl Shared {
         credentials: Credentials,
         most: usize,
     ) -> Result<(Arc<dyn Session>, Arc<AtomicBool>), Error> {
-        let Proven { slot, credential, mut keys } = proven;
+        let Proven { slot, credential, mut keys, replaced } = proven;
         let id = self.access.next_session.fetch_add(1, Ordering::Relaxed);
         let ended = Arc::new(AtomicBool::new(false));
         let protocol = credentials.client.protocol.clone();
@@ -235,6 +243,9 @@ impl Shared {
         // The keys may have been closed between the check and here; entering under the lock makes them stay. Others may have opened
         // them again: all sessions share one set, or ending them and taking keys away would miss some.
         let mut open = lock(&self.access.open);
+        if !self.access.is_current(member.id, replaced) {
+            return Err(being_replaced());
+        }
         keys = Arc::clone(open.entry(member.id).or_insert(keys));
         if !keys.enter(id, live, most) {
             let text = format!("there are {most} sessions of this user already; close some");
@@ -290,6 +301,11 @@ pub(crate) fn read_slots(user: UserId, secrets: &StoredSecrets) -> Vec<Slot> {
             .ok()
     };
     secrets.slots.iter().filter_map(|stored| read(&stored.record)).collect()
+}
+
+fn being_replaced() -> Error {
+    let text = "the keys of this account are being replaced; try again in a minute";
+    Error::new(ErrorKind::Unavailable, text).retry_after(Duration::from_secs(60))
 }
 
 pub(crate) fn login_failed() -> Error {

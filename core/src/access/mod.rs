@@ -60,6 +60,8 @@ pub(crate) struct Access {
     attestations: open::Attestations,
     /// Counts the times that opened content was forgotten: what was opened before must not be kept after.
     epoch: AtomicU64,
+    /// Grows when somebody's keys begin to be replaced, and again when they are.
+    replaced: AtomicU64,
     /// Mailboxes of keysets that are unlocked for a while.
     pub(crate) views: Views,
     /// Users whose keys are being replaced: nobody logs in meanwhile.
@@ -84,6 +86,7 @@ impl Access {
             bodies: Mutex::new(Lru::new(caches.body_bytes)),
             attestations: open::Attestations::default(),
             epoch: AtomicU64::new(0),
+            replaced: AtomicU64::new(0),
             views: Views::default(),
             held: Mutex::default(),
         }
@@ -175,7 +178,19 @@ impl Access {
     /// Keeps everybody from logging in as a user until the result is dropped.
     pub(crate) fn hold(&self, user: UserId) -> Hold<'_> {
         lock(&self.held).insert(user);
+        self.replaced.fetch_add(1, Ordering::SeqCst);
         Hold { access: self, user }
+    }
+
+    /// To be taken before a user's secrets are read: with [`Access::is_current`].
+    fn replaced(&self) -> u64 {
+        self.replaced.load(Ordering::SeqCst)
+    }
+
+    /// Whether what was read of a user's secrets since `replaced` is what there is still. To be asked under the lock of the open
+    /// keys: keys that were opened with an old master key must not come to stand there, where new ones would be locked with them.
+    fn is_current(&self, user: UserId, replaced: u64) -> bool {
+        !self.is_held(user) && self.replaced() == replaced
     }
 
     fn is_held(&self, user: UserId) -> bool {
@@ -222,6 +237,7 @@ pub(crate) struct Hold<'a> {
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
+        self.access.replaced.fetch_add(1, Ordering::SeqCst);
         lock(&self.access.held).remove(&self.user);
     }
 }

@@ -149,7 +149,10 @@ impl Opener {
         }
         for result in shown {
             let (part, Some(summary)) = result? else { continue };
-            access.keep_summary(epoch, cache_key(user, &part), summary.clone(), weigh(&summary.summary));
+            // What stands in while a key is on its way is looked at again the next time.
+            if summary.readable || part.shown == Shown::Sealed {
+                access.keep_summary(epoch, cache_key(user, &part), summary.clone(), weigh(&summary.summary));
+            }
             fresh.insert(part.uid, summary);
         }
         Ok(found

@@ -20,6 +20,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Most contacts of one user; the oldest go beyond.
 const MOST_CONTACTS: u32 = 20_000;
+/// Most contacts that are made of what was seen: strangers can make no room for theirs by pushing out what the user set.
+const MOST_HARVESTED: usize = 15_000;
 /// Most sightings of one user that wait to be folded in. A stranger who floods them pushes out others, which come again with the next
 /// message of their owner.
 const MOST_SEEN: u32 = 500;
@@ -133,6 +135,9 @@ impl Book {
         for record in seen {
             done.push(record.record);
             let Ok(Sighting { address, known }) = minicbor::decode::<Sighting>(&record.payload) else { continue };
+            if self.contacts.len() >= MOST_HARVESTED && !self.contacts.contains_key(&address) {
+                continue;
+            }
             let new = || (Vec::new(), Contact::new(&address));
             let (_, contact) = self.contacts.entry(address.clone()).or_insert_with(new);
             let learnt = contact.learn(&known);

@@ -83,7 +83,8 @@ impl Attempt {
                 .any(|stored| stored.job == job.id && stored.attempts == job.attempts && stored.hold != Hold::Operator)
         };
         let by_operator = matches!(self.settled, Some(Happened::Dropped | Happened::Held));
-        self.jobs.retain(|job| by_operator || same(job));
+        let there = |job: &Job| stored.iter().any(|stored| stored.job == job.id);
+        self.jobs.retain(|job| if by_operator { there(job) } else { same(job) });
         if self.jobs.is_empty() {
             return Done::default();
         }

@@ -52,6 +52,8 @@ pub(crate) struct Worker {
     unwritten: Unwritten,
     writing: Option<Writing>,
     trouble: Option<Instant>,
+    /// The last outcomes could not be written down, and have not been since.
+    failed: bool,
     /// How far the store's due jobs were looked through.
     scanned: (i64, i64),
     /// When to look on.
@@ -102,6 +104,7 @@ impl Worker {
             unwritten: Unwritten::default(),
             writing: None,
             trouble: None,
+            failed: false,
             scanned: START,
             next_scan: Instant::now(),
             next_rescan: Instant::now() + RESCAN,
@@ -327,7 +330,8 @@ impl Worker {
     }
 
     fn dispatch(&mut self) {
-        if self.trouble.is_some() {
+        // What can't be written down would be sent again after a restart.
+        if self.trouble.is_some() || self.failed {
             return;
         }
         let settings = self.shared.settings();
@@ -418,6 +422,7 @@ impl Worker {
         let Some(Writing { mut what, .. }) = self.writing.take() else { return };
         match result {
             Ok(_) => {
+                self.failed = false;
                 if what.progress.later.iter().any(|later| later.hold == Hold::Key) {
                     self.shared.queue.keyless.store(true, Ordering::Release);
                 }
@@ -426,6 +431,7 @@ impl Worker {
             Err(error) => {
                 tracing::error!(%error, "what came of attempts to send could not be written down; it is tried again");
                 self.trouble = Some(Instant::now() + TROUBLE);
+                self.failed = true;
                 if !matches!(error, StoreError::Full | StoreError::Backend(_) | StoreError::Closed) {
                     // A notice for a user who is gone must not keep the rest from being written.
                     what.progress.copies.clear();

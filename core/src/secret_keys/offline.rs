@@ -5,7 +5,7 @@ use crate::admin::Proof;
 use crate::core::{Core, Shared};
 use crate::errors::broken;
 use crate::store::{KeyWrite, KeysetMove, Shown, Written};
-use mesyx_sdk::{Error, ErrorKind, Secret};
+use mesyx_sdk::{Error, ErrorKind, Secret, UserId};
 use openpgp::Cert;
 use openpgp::armor::{Kind, Writer};
 use openpgp::serialize::Serialize as _;
@@ -170,6 +170,20 @@ impl Shared {
         self.scrub().await?;
         self.write_keys(KeyWrite::ForgetMove { user, keyset }).await?;
         Ok(total)
+    }
+
+    /// As [`Shared::refresh`], where a failure must not undo what is durable.
+    pub(super) async fn refreshed(&self, user: UserId) {
+        if let Err(error) = self.refresh().await {
+            tracing::error!(%user, %error, "the users can't be read anew; restart the server");
+        }
+    }
+
+    /// As [`Shared::scrub`], where a failure must not undo what is durable.
+    pub(super) async fn scrubbed(&self, user: UserId) {
+        if let Err(error) = self.scrub().await {
+            tracing::error!(%user, %error, "erased keys are still in the write-ahead log, until it is folded in at the next start");
+        }
     }
 
     /// Leaves no copy in the store's files of what was erased. A backup that runs may hold it up for a while.

@@ -79,10 +79,11 @@ impl Core {
         drop(here);
         let hold = self.shared.access.hold(user);
         self.shared.store.write(Write::PutKeys(Box::new(change))).await.map_err(stored)?;
-        self.shared.refresh().await?;
+        // The only credential may be the new recovery key: nothing may keep it from being shown now.
+        self.shared.refreshed(user).await;
         self.shared.access.end_all(user, "the user's keys were replaced");
         drop(hold);
-        self.shared.scrub().await?;
+        self.shared.scrubbed(user).await;
         tracing::warn!(%user, keysets = keysets.len(), "a user's master key and keysets were replaced");
         let revoked = old_slots.iter().filter_map(|slot| match slot.kind() {
             SlotKind::AppPassword { device } => Some(device.clone()),
@@ -145,10 +146,12 @@ impl Core {
         let hold = self.shared.access.hold(user);
         self.shared.access.end_all(user, "the user's keys were replaced");
         self.shared.store.write(Write::PutKeys(Box::new(change))).await.map_err(stored)?;
-        self.shared.refresh().await?;
+        self.shared.refreshed(user).await;
         self.shared.access.end_all(user, "the user's keys were replaced");
         for keyset in held {
-            self.shared.finish_move(KeysetMove { user, keyset, shown: Shown::Sealed }).await?;
+            if let Err(error) = self.shared.finish_move(KeysetMove { user, keyset, shown: Shown::Sealed }).await {
+                tracing::error!(%user, %keyset, %error, "what was lost is shown as sealed from the next start on");
+            }
         }
         drop(hold);
         tracing::warn!(%user, "a user's keys were thrown away and made anew");

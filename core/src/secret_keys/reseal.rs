@@ -273,7 +273,7 @@ impl Work {
         let user = self.reseal.user;
         let bytes: u64 = messages.iter().map(|message| message.bytes).sum();
         // Sealed, open, and sealed again, for a moment all at once.
-        let _memory = self.memory(bytes.saturating_mul(4)).await;
+        let _memory = self.memory(bytes.saturating_mul(4)).await?;
         let ids: Vec<MessageId> = messages.iter().map(|message| message.message).collect();
         let store = &self.shared.store;
         let summaries = store.parts_of(user, &ids, PartName::Summary, u64::MAX).await.map_err(stored)?;
@@ -306,17 +306,17 @@ impl Work {
     }
 
     /// Room for a batch out of what all messages in flight share; mail that comes in goes first.
-    async fn memory(&self, bytes: u64) -> Option<mesyx_sdk::Reservation> {
+    async fn memory(&self, bytes: u64) -> Result<mesyx_sdk::Reservation, Error> {
         const TRIES: u32 = 600;
         let budget = &self.shared.budget;
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(budget.total() / 2);
         for _ in 0..TRIES {
             if let Some(reservation) = budget.reserve(bytes) {
-                return Some(reservation);
+                return Ok(reservation);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        None
+        Err(Error::new(ErrorKind::Full, "the server has no memory to seal messages anew now; start it again later"))
     }
 }
 

@@ -76,7 +76,10 @@ fn files_with(directory: &Path, wanted: &[Vec<u8>]) -> Vec<String> {
             open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
             continue;
         }
-        let bytes = std::fs::read(&path).unwrap();
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            read => read.unwrap(),
+        };
         if wanted.iter().any(|text| bytes.windows(text.len()).any(|window| window == text)) {
             found.push(path.display().to_string());
         }

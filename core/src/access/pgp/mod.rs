@@ -177,7 +177,9 @@ impl Opener {
         if let Some(contact) = book.get(&canonical) {
             // Beside a pinned key no other one counts.
             let counts = |fingerprint: &String| contact.pin.as_ref().is_none_or(|pin| pin == fingerprint);
-            for known in contact.certificates.iter().filter(|known| counts(&known.fingerprint)) {
+            // One that came along in an attachment is worth nothing until the user takes it: the forger attached it.
+            let worth = |source| contact.pin.is_some() || source > crate::pgp::Source::Seen;
+            for known in contact.certificates.iter().filter(|known| counts(&known.fingerprint) && worth(known.source)) {
                 if let Ok(certificate) = known.cert() {
                     let trust = match &contact.pin {
                         Some(_) => "pinned".to_owned(),

@@ -52,6 +52,9 @@ use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tx::Meta;
 use writer::{Job, NumbersCache, Shared, Writer};
 
+/// How long a lock of another connection is waited for.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// How a store is run. The defaults suit a server of a small machine.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -569,7 +572,7 @@ fn connect(file: &Path, options: &Options, reader: bool) -> Result<Connection, S
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let flags = if reader { flags } else { flags | OpenFlags::SQLITE_OPEN_CREATE };
     let connection = Connection::open_with_flags(file, flags)?;
-    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(128);
     let cache = if reader { options.read_cache } else { options.write_cache } >> 10;
     let synchronous = if options.sync { "FULL" } else { "OFF" };

@@ -191,6 +191,7 @@ pub(super) fn reseal(
         tx.effects.blobs_gone.extend(prepared.blob);
         return Ok(false);
     };
+    super::keys::refuse_removed(tx, &message.session_key)?;
     let session_key = content::session_key(tx, user, &message.session_key)?;
     let attestation = content::own(tx, &prepared.digests);
     let shown = shown(tx, user, message.session_key.keyset)?;

@@ -219,8 +219,11 @@ impl Writer {
 
     /// Folds the write-ahead log in and empties it. What `secure_delete` overwrote stands in it as it was until then.
     fn scrub(&self) -> Result<(), StoreError> {
-        let busy: bool = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-        if busy {
+        // Whoever reads the log must not hold up every other write meanwhile.
+        self.connection.busy_timeout(std::time::Duration::from_millis(100))?;
+        let busy = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+        self.connection.busy_timeout(super::BUSY)?;
+        if busy? {
             Err(StoreError::Backend("the write-ahead log is being read, by a backup?".to_owned()))
         } else {
             Ok(())

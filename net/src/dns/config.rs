@@ -11,6 +11,7 @@ use std::time::Duration;
 /// How names are looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[allow(rustdoc::broken_intra_doc_links, reason = "the text also stands in the configuration file, without Markdown")]
 pub struct DnsConfig {
     /// The name servers to ask, as "127.0.0.1" or "[::1]:5353". Empty: those of /etc/resolv.conf. A validating resolver on
     /// this host, such as unbound, makes DANE work.

@@ -6,7 +6,7 @@ mod support;
 use mesyx_bridge_smtp::Smtp;
 use mesyx_bridge_smtp::proto::{Role, simulate};
 use mesyx_sdk::{
-    Accepted, Address, Bridge, ByteBudget, Certificates, Config, Credentials, Envelope, Error, Health, Host,
+    Accepted, Address, Bridge, ByteBudget, Certificates, Config, Credentials, Domain, Envelope, Error, Health, Host,
     ListenSpec, MemoryHost, RecipientStatus, Secret, Sender, Session, async_trait,
 };
 use serde_json::json;
@@ -52,6 +52,10 @@ impl Host for Swallow {
 
     fn hostname(&self) -> &str {
         self.0.hostname()
+    }
+
+    fn domain(&self) -> &Domain {
+        self.0.domain()
     }
 
     fn health(&self, health: Health) {

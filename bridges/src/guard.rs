@@ -5,7 +5,7 @@ use crate::sockets::Sockets;
 use crate::supervisor::Monitor;
 use async_trait::async_trait;
 use mesyx_sdk::{
-    Accepted, Address, ByteBudget, Certificates, Credentials, Envelope, Error, ErrorKind, Grant, Health, Host,
+    Accepted, Address, ByteBudget, Certificates, Credentials, Domain, Envelope, Error, ErrorKind, Grant, Health, Host,
     ListenSpec, RecipientStatus, Secret, Sender, Session,
 };
 use std::net::TcpListener;
@@ -104,6 +104,10 @@ impl Host for GuardedHost {
 
     fn hostname(&self) -> &str {
         self.services.hostname()
+    }
+
+    fn domain(&self) -> &Domain {
+        self.services.domain()
     }
 
     fn health(&self, health: Health) {

@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use mesyx_sdk::{
-    Accepted, Address, ByteBudget, Certificates, Credentials, Envelope, Error, RecipientStatus, Secret, Sender, Session,
+    Accepted, Address, ByteBudget, Certificates, Credentials, Domain, Envelope, Error, RecipientStatus, Secret, Sender,
+    Session,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -41,4 +42,7 @@ pub trait Services: Send + Sync + 'static {
 
     /// This host's name, in ASCII.
     fn hostname(&self) -> &str;
+
+    /// The exchange's domain.
+    fn domain(&self) -> &Domain;
 }

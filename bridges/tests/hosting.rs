@@ -3,9 +3,9 @@
 
 use mesyx_bridges::{Prepared, Registry, RestartPolicy, Services, Settings, Sockets, State, Supervisor, Way};
 use mesyx_sdk::{
-    Accepted, Address, Bridge, ByteBudget, Certificates, Config, ConfigErrors, Content, Credentials, Delivery, Dsn,
-    Envelope, Error, ErrorKind, Fatal, Grant, Health, Host, Importance, Kind, ListenSpec, Manifest, MessageId, Origin,
-    Outcome, Recipient, RecipientStatus, Secret, Sender, Session, Style, Timestamp, async_trait,
+    Accepted, Address, Bridge, ByteBudget, Certificates, Config, ConfigErrors, Content, Credentials, Delivery, Domain,
+    Dsn, Envelope, Error, ErrorKind, Fatal, Grant, Health, Host, Importance, Kind, ListenSpec, Manifest, MessageId,
+    Origin, Outcome, Recipient, RecipientStatus, Secret, Sender, Session, Style, Timestamp, async_trait,
 };
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,13 +17,15 @@ use tokio::sync::watch;
 struct Behind {
     taken: Mutex<Vec<Envelope>>,
     budget: ByteBudget,
+    domain: Domain,
     certificates: watch::Sender<Arc<Certificates>>,
 }
 
 impl Behind {
     fn new() -> Arc<Self> {
         let certificates = watch::Sender::new(Arc::default());
-        Arc::new(Self { taken: Mutex::default(), budget: ByteBudget::new(1 << 20), certificates })
+        let domain = "example.org".parse().unwrap();
+        Arc::new(Self { taken: Mutex::default(), budget: ByteBudget::new(1 << 20), domain, certificates })
     }
 }
 
@@ -51,6 +53,9 @@ impl Services for Behind {
     }
     fn hostname(&self) -> &str {
         "mail.example.org"
+    }
+    fn domain(&self) -> &Domain {
+        &self.domain
     }
 }
 

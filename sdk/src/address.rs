@@ -11,6 +11,7 @@ mod tests;
 
 pub use domain::{Domain, HostName};
 pub use irc::{CaseMapping, IrcAddress};
+pub(crate) use irc::{spell, unspell};
 pub use suspicion::Suspicion;
 
 use std::fmt;

@@ -1,7 +1,8 @@
 //! What a bridge is.
 
 use crate::{
-    Config, ConfigErrors, Content, Dsn, Envelope, Host, ListenSpec, Manifest, MessageId, Recipient, Timestamp,
+    Answer, Config, ConfigErrors, Content, Dsn, Envelope, Error, Host, ListenSpec, Manifest, MessageId, Question,
+    Recipient, Timestamp,
 };
 use async_trait::async_trait;
 use std::fmt;
@@ -61,6 +62,16 @@ pub trait Bridge: Send + Sync + 'static {
     ///
     /// Returns one outcome for each of `job.recipients`, in their order.
     async fn deliver(&self, host: Arc<dyn Host>, job: Delivery) -> Vec<Outcome>;
+
+    /// Answers what another bridge asks through [`Host::query`], within 10 seconds.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`] for a question that the bridge does not know: all, unless it says otherwise.
+    async fn answer(&self, host: Arc<dyn Host>, question: Question) -> Result<Answer, Error> {
+        let _ = host;
+        let what = format!("this bridge does not answer '{}'", question.name);
+        Err(Error::new(crate::ErrorKind::Invalid, what))
+    }
 }
 
 /// One attempt to deliver one message.

@@ -1,6 +1,9 @@
 //! What Mesyx gives a bridge.
 
-use crate::{Address, ByteBudget, Certificates, Envelope, Error, Grant, MessageId, Secret, Session, UserId};
+use crate::{
+    Address, Answer, ByteBudget, Certificates, Domain, Envelope, Error, Grant, Group, LiveFeed, MessageId, Question,
+    Secret, Session, Signal, UserId, chat,
+};
 use async_trait::async_trait;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -56,6 +59,63 @@ pub trait Host: Send + Sync + 'static {
 
     /// The name by which this host is known to other hosts (RFC 5321, section 4.1.1.1), in ASCII.
     fn hostname(&self) -> &str;
+
+    /// The exchange's domain: that under which names in the chat world have mail addresses, see [`crate::chat::to_mail`].
+    fn domain(&self) -> &Domain;
+
+    /// Something small that the bridge keeps between its lives: what [`Host::set_checkpoint`] last set under this key
+    /// (grant [`Grant::Checkpoint`]). Each bridge has keys of its own.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unavailable`].
+    async fn checkpoint(&self, key: &str) -> Result<Option<Secret>, Error> {
+        let _ = key;
+        chat::none()
+    }
+
+    /// Keeps something small, or forgets it (`None`): sealed under the instance key, durable when it resolves
+    /// (grant [`Grant::Checkpoint`]). Keys have 1 to 200 bytes, values at most 65,536; a bridge has at most 10,000.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::TooLarge`], [`crate::ErrorKind::OverQuota`], [`crate::ErrorKind::Full`].
+    async fn set_checkpoint(&self, key: &str, value: Option<Secret>) -> Result<(), Error> {
+        let _ = (key, value);
+        chat::none()
+    }
+
+    /// The keys that are set and begin with `prefix`, sorted (grant [`Grant::Checkpoint`]).
+    async fn checkpoints(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let _ = prefix;
+        chat::none()
+    }
+
+    /// Sends something transient to live feeds (grant [`Grant::Signal`]). Never waits; dropped where nobody listens or a feed is full.
+    fn signal(&self, signal: Signal) {
+        let _ = signal;
+    }
+
+    /// Asks another bridge (grant [`Grant::Query`]). Answered within 10 seconds or with an error.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`] where there is no such bridge, [`crate::ErrorKind::Unavailable`] where it does not run, and what it answers.
+    async fn query(&self, question: Question) -> Result<Answer, Error> {
+        let _ = question;
+        chat::none()
+    }
+
+    /// What is said in groups, for people without an account (grant [`Grant::Guests`]); what they say comes in by [`Host::accept`], with the
+    /// group as conversation and only recipient. Nothing is stored for guests.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unavailable`].
+    async fn guests(&self) -> Result<LiveFeed, Error> {
+        chat::none()
+    }
+
+    /// The groups that there are, as somebody sees them who belongs to none (grant [`Grant::Guests`]).
+    async fn groups(&self) -> Result<Vec<Arc<Group>>, Error> {
+        chat::none()
+    }
 
     /// Tells how the bridge does; shown by `mesyx status` and the metrics.
     fn health(&self, health: Health);

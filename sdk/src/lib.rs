@@ -119,6 +119,7 @@
 pub mod address;
 pub mod bridge;
 pub mod budget;
+pub mod chat;
 pub mod config;
 pub mod content;
 pub mod envelope;
@@ -140,6 +141,10 @@ pub use address::{Address, AddressError, AddressKind, Domain, IrcAddress, MailAd
 pub use async_trait::async_trait;
 pub use bridge::{Bridge, DeferScope, Delivery, Fatal, Outcome};
 pub use budget::{ByteBudget, Reservation};
+pub use chat::{
+    Anchor, Answer, ChatEvent, ChatLine, ConversationInfo, Group, GroupChange, GroupMember, History, Line, LineHeaders,
+    LiveFeed, Question, Rank, Signal, SignalTo, Verb,
+};
 pub use config::{Config, ConfigError, ConfigErrors};
 pub use content::Content;
 pub use envelope::{

@@ -42,6 +42,14 @@ pub enum Grant {
     Listen(u16),
     /// Serve TLS with the instance's certificates: [`crate::Host::certificates`].
     Certificates,
+    /// Keep small things of its own, sealed under the instance key: [`crate::Host::checkpoint`].
+    Checkpoint,
+    /// Send what is transient: [`crate::Host::signal`].
+    Signal,
+    /// Ask other bridges: [`crate::Host::query`].
+    Query,
+    /// Let people without an account take part in groups: [`crate::Host::guests`].
+    Guests,
 }
 
 impl Grant {
@@ -77,13 +85,19 @@ impl fmt::Display for Grant {
             Self::Secret(name) => write!(f, "secret:{name}"),
             Self::Listen(port) => write!(f, "listen:{port}"),
             Self::Certificates => f.write_str("certificates"),
+            Self::Checkpoint => f.write_str("checkpoint"),
+            Self::Signal => f.write_str("signal"),
+            Self::Query => f.write_str("query"),
+            Self::Guests => f.write_str("guests"),
         }
     }
 }
 
 /// The text names no grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no grant; grants are accept, deliver, access, directory, certificates, secret:NAME and listen:PORT")]
+#[error(
+    "'{0}' is no grant; grants are accept, deliver, access, directory, certificates, checkpoint, signal, query, guests, secret:NAME and listen:PORT"
+)]
 pub struct GrantError(String);
 
 impl FromStr for Grant {
@@ -97,6 +111,10 @@ impl FromStr for Grant {
             "access" => Self::Access,
             "directory" => Self::Directory,
             "certificates" => Self::Certificates,
+            "checkpoint" => Self::Checkpoint,
+            "signal" => Self::Signal,
+            "query" => Self::Query,
+            "guests" => Self::Guests,
             _ => match text.split_once(':') {
                 Some(("secret", name)) if !name.is_empty() => Self::Secret(name.to_owned()),
                 Some(("listen", port)) => Self::Listen(port.parse().map_err(|_| unknown())?),

@@ -1,8 +1,9 @@
 //! One logged-in user.
 
 use crate::{
-    Accepted, Address, Content, Entry, Envelope, Error, Flag, Flags, MailAddress, Mailbox, MailboxId, MailboxName,
-    MailboxStatus, ModSeq, Query, RecipientStatus, Role, SearchResult, Summary, Timestamp, Uid, UidValidity, UserId,
+    Accepted, Address, ChatLine, Content, Conversation, ConversationInfo, Entry, Envelope, Error, Flag, Flags, Group,
+    GroupChange, History, LiveFeed, MailAddress, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, Query,
+    RecipientStatus, Role, SearchResult, Summary, Timestamp, Uid, UidValidity, UserId, chat,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -105,7 +106,56 @@ pub trait Session: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`crate::ErrorKind::Forbidden`] for a foreign sender; as [`crate::Host::accept`].
+    ///
+    /// A line (style [`crate::Style::Instant`], with its conversation) to someone in the chat world or to a group goes the same way; the sender's
+    /// own feeds tell of it too, under the envelope's id.
     async fn submit(&self, envelope: Envelope) -> Result<Accepted, Error>;
+
+    /// The user's conversations, in no order.
+    async fn conversations(&self) -> Result<Vec<ConversationInfo>, Error> {
+        chat::none()
+    }
+
+    /// One conversation; made where there is none yet and `create` says so.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`]; a group that the user does not belong to is not found.
+    async fn conversation(&self, conversation: &Conversation, create: bool) -> Result<ConversationInfo, Error> {
+        let _ = (conversation, create);
+        chat::none()
+    }
+
+    /// Lines of a conversation in their order, at most `limit` and at most 1,000.
+    async fn history(&self, mailbox: MailboxId, wanted: History, limit: usize) -> Result<Vec<Arc<ChatLine>>, Error> {
+        let _ = (mailbox, wanted, limit);
+        chat::none()
+    }
+
+    /// The lines up to `up_to` have been read: they get the flag `\Seen`, and the user's other clients are told. Never takes a mark back.
+    async fn mark_read(&self, mailbox: MailboxId, up_to: Uid) -> Result<(), Error> {
+        let _ = (mailbox, up_to);
+        chat::none()
+    }
+
+    /// What happens in the user's conversations, from now on.
+    async fn live(&self) -> Result<LiveFeed, Error> {
+        chat::none()
+    }
+
+    /// The groups that the user belongs to or may see (all but secret ones).
+    async fn groups(&self) -> Result<Vec<Arc<Group>>, Error> {
+        chat::none()
+    }
+
+    /// Changes a group as this user; answers with the group as it is then.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`], [`crate::ErrorKind::Forbidden`] (the text says which mode or rank forbids it),
+    /// [`crate::ErrorKind::Invalid`], [`crate::ErrorKind::OverQuota`].
+    async fn change_group(&self, group: &Address, change: GroupChange) -> Result<Arc<Group>, Error> {
+        let _ = (group, change);
+        chat::none()
+    }
 }
 
 /// Who is logged in.

@@ -67,11 +67,15 @@ impl Instance {
         let site = watch::Sender::new(Arc::new(Site::of(&checked)));
         let hostname = checked.core.hostname.clone();
         let key_source = crate::wkd::source(&checked.dns, &checked.https);
+        let Some(primary) = checked.core.domains.first().map(|first| first.domain.clone()) else {
+            return Err(Failure::new("the configuration names no domain"));
+        };
         let core = Core::open(checked.core).await?;
         core.set_key_source(key_source);
         let services: Arc<dyn Services> = Arc::new(CoreServices {
             core: Arc::clone(&core),
             hostname: hostname.clone(),
+            domain: primary,
             certificates: certificates.subscribe(),
         });
         let supervisor = Arc::new(Supervisor::new(services, sockets, RestartPolicy::default()));

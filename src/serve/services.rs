@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use mesyx_bridges::Services;
 use mesyx_core::core::Core;
 use mesyx_sdk::{
-    Accepted, Address, ByteBudget, Certificates, Credentials, Envelope, Error, ErrorKind, RecipientStatus, Secret,
-    Sender, Session,
+    Accepted, Address, ByteBudget, Certificates, Credentials, Domain, Envelope, Error, ErrorKind, RecipientStatus,
+    Secret, Sender, Session,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 pub(crate) struct CoreServices {
     pub(crate) core: Arc<Core>,
     pub(crate) hostname: String,
+    pub(crate) domain: Domain,
     pub(crate) certificates: watch::Receiver<Arc<Certificates>>,
 }
 
@@ -52,5 +53,9 @@ impl Services for CoreServices {
 
     fn hostname(&self) -> &str {
         &self.hostname
+    }
+
+    fn domain(&self) -> &Domain {
+        &self.domain
     }
 }

@@ -155,7 +155,7 @@ fn is_channel(name: &str) -> bool {
 const PUNYCODE: &str = "=u";
 
 /// The local part for a name; `None` where Punycode can't write it.
-fn spell(name: &str) -> Option<String> {
+pub(crate) fn spell(name: &str) -> Option<String> {
     let mut spelled = String::new();
     for c in name.chars() {
         if c.is_ascii_alphanumeric() || matches!(c, '#' | '-' | '_') || !c.is_ascii() {
@@ -170,7 +170,8 @@ fn spell(name: &str) -> Option<String> {
     Some(format!("{PUNYCODE}{}", idna::punycode::encode_str(&spelled)?))
 }
 
-fn unspell(local: &str) -> Option<String> {
+/// The name that a local part stands for.
+pub(crate) fn unspell(local: &str) -> Option<String> {
     let decoded = local.strip_prefix(PUNYCODE).map(idna::punycode::decode_to_string);
     let spelled = decoded.unwrap_or_else(|| Some(local.to_owned()))?;
     let mut pieces = spelled.split('=');

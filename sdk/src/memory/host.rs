@@ -4,8 +4,8 @@ use super::session::MemorySession;
 use super::store::Message;
 use super::{MemoryHost, State};
 use crate::{
-    Accepted, Address, ByteBudget, Certificates, Credentials, Envelope, Error, ErrorKind, Flags, Grant, Health, Host,
-    ListenSpec, RecipientStatus, Secret, Sender, Session, UserId,
+    Accepted, Address, ByteBudget, Certificates, Credentials, Domain, Envelope, Error, ErrorKind, Flags, Grant, Health,
+    Host, ListenSpec, RecipientStatus, Secret, Sender, Session, UserId,
 };
 use async_trait::async_trait;
 use std::net::TcpListener;
@@ -70,6 +70,10 @@ impl Host for MemoryHost {
 
     fn hostname(&self) -> &str {
         &self.0.hostname
+    }
+
+    fn domain(&self) -> &Domain {
+        &self.0.domain
     }
 
     fn health(&self, health: Health) {

@@ -62,8 +62,8 @@ proptest! {
     fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let mut message = b"Mesyx-Line: say; at=1; nick=%6".to_vec();
         message.extend(&bytes);
-        Line::from_content(&Content::from(message), &domain());
-        Line::from_content(&Content::from(bytes), &domain());
+        let _ = Line::from_content(&Content::from(message), &domain());
+        let _ = Line::from_content(&Content::from(bytes), &domain());
     }
 }
 

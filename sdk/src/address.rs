@@ -4,6 +4,7 @@
 
 mod domain;
 mod irc;
+mod other;
 mod suspicion;
 
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 pub use domain::{Domain, HostName};
 pub use irc::{CaseMapping, IrcAddress};
 pub(crate) use irc::{spell, unspell};
+pub use other::{NetworkName, OtherAddress};
 pub use suspicion::Suspicion;
 
 use std::fmt;
@@ -28,6 +30,8 @@ pub enum Address {
     Irc(IrcAddress),
     /// A user of a Mesyx exchange.
     Mesyx(MesyxAddress),
+    /// Someone or something on a network without a kind of its own.
+    Other(OtherAddress),
 }
 
 /// The kinds of addresses, by the network that they belong to.
@@ -40,6 +44,33 @@ pub enum AddressKind {
     Irc,
     /// [`Address::Mesyx`].
     Mesyx,
+    /// [`Address::Other`] on this network.
+    Other(NetworkName),
+}
+
+impl FromStr for AddressKind {
+    type Err = AddressError;
+
+    /// Reads `mail`, `irc`, `mesyx`, or the name of another network.
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        Ok(match text {
+            "mail" => Self::Mail,
+            "irc" => Self::Irc,
+            "mesyx" => Self::Mesyx,
+            _ => Self::Other(NetworkName::new(text)?),
+        })
+    }
+}
+
+impl fmt::Display for AddressKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mail => f.write_str("mail"),
+            Self::Irc => f.write_str("irc"),
+            Self::Mesyx => f.write_str("mesyx"),
+            Self::Other(network) => network.fmt(f),
+        }
+    }
 }
 
 impl Address {
@@ -50,6 +81,7 @@ impl Address {
             Self::Mail(_) => AddressKind::Mail,
             Self::Irc(_) => AddressKind::Irc,
             Self::Mesyx(_) => AddressKind::Mesyx,
+            Self::Other(address) => AddressKind::Other(address.network()),
         }
     }
 
@@ -77,6 +109,7 @@ impl Address {
             Self::Mail(address) => suspicion::of_mail(address),
             Self::Irc(address) => suspicion::of_name(address.name()),
             Self::Mesyx(address) => suspicion::of_mail(&address.user),
+            Self::Other(address) => suspicion::of_name(address.name()),
         }
     }
 }
@@ -84,14 +117,21 @@ impl Address {
 impl FromStr for Address {
     type Err = AddressError;
 
-    /// Reads what `Display` writes: `local@domain`, `irc:NETWORK/NAME` (the name folded already), `mesyx:local@domain`.
+    /// Reads what `Display` writes: `local@domain`, `irc:NETWORK/NAME` (the name folded already), `mesyx:local@domain`,
+    /// `NETWORK:NAME` for any other network.
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if let Some(user) = text.strip_prefix("mesyx:") {
             return Ok(Self::Mesyx(MesyxAddress { user: user.parse()? }));
         }
-        match text.strip_prefix("irc:") {
-            Some(irc) => irc.parse().map(Self::Irc),
-            None => text.parse().map(Self::Mail),
+        if let Some(irc) = text.strip_prefix("irc:") {
+            return irc.parse().map(Self::Irc);
+        }
+        // A mail address has a colon only in quotes or in an address literal, and neither of them follows a bare word.
+        match text.split_once(':') {
+            Some((network, name)) if NetworkName::new(network).is_ok() => {
+                OtherAddress::new(NetworkName::new(network)?, name).map(Self::Other)
+            }
+            _ => text.parse().map(Self::Mail),
         }
     }
 }
@@ -102,7 +142,14 @@ impl fmt::Display for Address {
             Self::Mail(address) => address.fmt(f),
             Self::Irc(address) => address.fmt(f),
             Self::Mesyx(address) => address.fmt(f),
+            Self::Other(address) => address.fmt(f),
         }
+    }
+}
+
+impl From<OtherAddress> for Address {
+    fn from(address: OtherAddress) -> Self {
+        Self::Other(address)
     }
 }
 

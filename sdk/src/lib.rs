@@ -137,7 +137,9 @@ pub mod summary;
 pub mod time;
 pub mod tls;
 
-pub use address::{Address, AddressError, AddressKind, Domain, IrcAddress, MailAddress, MesyxAddress};
+pub use address::{
+    Address, AddressError, AddressKind, Domain, IrcAddress, MailAddress, MesyxAddress, NetworkName, OtherAddress,
+};
 pub use async_trait::async_trait;
 pub use bridge::{Bridge, DeferScope, Delivery, Fatal, Outcome};
 pub use budget::{ByteBudget, Reservation};

@@ -164,6 +164,11 @@ pub(crate) fn spell(name: &str) -> Option<String> {
             spelled.push_str(&format!("={:02x}", u32::from(c)));
         }
     }
+    as_ascii(spelled)
+}
+
+/// A spelling in Punycode, where it has characters beyond ASCII.
+pub(super) fn as_ascii(spelled: String) -> Option<String> {
     if spelled.is_ascii() {
         return Some(spelled);
     }

@@ -299,3 +299,42 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn names_of_networks() {
+    for name in ["xmpp", "a", "matrix-2", "abcdefghijklmnop"] {
+        assert_eq!(NetworkName::new(name).unwrap().as_str(), name);
+        assert_eq!(name.parse::<AddressKind>().unwrap().to_string(), name);
+    }
+    for name in ["", "-a", "a-", "X", "a.b", "a b", "abcdefghijklmnopq", "irc", "mail", "mesyx", "\u{e9}"] {
+        assert!(NetworkName::new(name).is_err(), "{name}");
+    }
+    assert_eq!("mail".parse(), Ok(AddressKind::Mail));
+    let other = |text: &str| text.parse::<Address>();
+    assert!(matches!(other("xmpp:a@b"), Ok(Address::Other(_))));
+    assert!(matches!(other("\"xmpp:a\"@b.example"), Ok(Address::Mail(_))));
+    assert!(matches!(other("xmpp@[IPv6:::1]"), Ok(Address::Mail(_))));
+    for wrong in ["xmpp:", "xmpp:a\nb", "xmpp:a\0", ":a", "XMPP:a@b"] {
+        assert!(other(wrong).is_err(), "{wrong}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn each_name_elsewhere_has_one_spelling(name in "\\PC{1,40}", other in "[a-z=.@A-Z0-9u-]{1,40}") {
+        let network = NetworkName::new("xmpp").unwrap();
+        if let Ok(address) = OtherAddress::new(network, &name) {
+            prop_assert_eq!(address.to_string().parse::<Address>(), Ok(Address::Other(address.clone())));
+            if let Ok(mail) = address.to_mail(&domain()) {
+                prop_assert!(mail.to_string().is_ascii() && !mail.to_string().contains('"'), "{}", mail);
+                prop_assert_eq!(OtherAddress::from_mail(&mail, &domain()), Some(address));
+            }
+        }
+        if let Ok(mail) = format!("{other}@xmpp.x.example.org").parse::<MailAddress>()
+            && let Some(read) = OtherAddress::from_mail(&mail, &domain())
+        {
+            let again = read.to_mail(&domain()).unwrap();
+            prop_assert_eq!(again.local(), mail.local().to_ascii_lowercase());
+        }
+    }
+}

@@ -1,7 +1,9 @@
 //! A line as the MIME entity that is stored, so that every mail client shows it and every bridge reads it back exactly.
 
 use super::{Line, Verb};
-use crate::{Address, AddressError, Content, Domain, IrcAddress, MailAddress, MessageId, Timestamp, mime};
+use crate::{
+    Address, AddressError, Content, Domain, IrcAddress, MailAddress, MessageId, OtherAddress, Timestamp, mime,
+};
 use std::fmt::Write as _;
 use time::format_description::well_known::Rfc2822;
 
@@ -34,6 +36,7 @@ pub struct LineHeaders {
 /// | `irc:libera/#rust` | `#rust@libera.irc.example.org` |
 /// | `mesyx:bob@example.org` | `bob@irc.example.org` |
 /// | `mesyx:#demo@example.org` | `#demo@irc.example.org` |
+/// | `xmpp:juliet@capulet.example` | `juliet=40capulet.example@xmpp.x.example.org` |
 ///
 /// # Errors
 /// Where the spelling would be too long; a mail address is its own spelling.
@@ -41,6 +44,7 @@ pub fn to_mail(address: &Address, domain: &Domain) -> Result<MailAddress, Addres
     match address {
         Address::Mail(mail) => Ok(mail.clone()),
         Address::Irc(irc) => irc.to_mail(domain),
+        Address::Other(other) => other.to_mail(domain),
         Address::Mesyx(mesyx) => {
             let domain =
                 mesyx.user.domain().as_name().ok_or(AddressError("an address literal has no chat addresses"))?;
@@ -56,6 +60,9 @@ pub fn to_mail(address: &Address, domain: &Domain) -> Result<MailAddress, Addres
 pub fn from_mail(mail: &MailAddress, domain: &Domain) -> Option<Address> {
     if IrcAddress::network_of(mail, domain).is_some() {
         return IrcAddress::from_mail(mail, domain, crate::address::CaseMapping::Rfc1459).ok().map(Address::Irc);
+    }
+    if let Some(other) = OtherAddress::from_mail(mail, domain) {
+        return Some(Address::Other(other));
     }
     let exchange = mail.domain().as_name()?.strip_prefix("irc.")?;
     if exchange != domain.as_name()? {

@@ -1,6 +1,9 @@
 use super::{Line, LineHeaders, Verb, from_mail, to_mail};
 use crate::address::CaseMapping;
-use crate::{Address, Content, Domain, IrcAddress, MailAddress, MessageId, MesyxAddress, Timestamp, mime};
+use crate::{
+    Address, Content, Domain, IrcAddress, MailAddress, MessageId, MesyxAddress, NetworkName, OtherAddress, Timestamp,
+    mime,
+};
 use proptest::prelude::*;
 
 fn domain() -> Domain {
@@ -15,7 +18,10 @@ fn someone() -> impl Strategy<Value = Address> {
     let irc = "[#a-zA-Zé{}\\[\\]^|_-]{1,12}".prop_filter_map("a name on IRC", |name| {
         IrcAddress::new("libera", &name, CaseMapping::Rfc1459).ok().map(Address::Irc)
     });
-    prop_oneof![user, irc]
+    let other = "[a-zA-Z0-9é@.=/ #-]{1,16}".prop_filter_map("a name elsewhere", |name| {
+        OtherAddress::new(NetworkName::new("xmpp").ok()?, &name).ok().map(Address::Other)
+    });
+    prop_oneof![user, irc, other]
 }
 
 fn verb() -> impl Strategy<Value = Verb> {

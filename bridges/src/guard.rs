@@ -1,15 +1,17 @@
 //! The host as one bridge sees it.
 
+use crate::questions::{self, Questions};
 use crate::services::Services;
 use crate::sockets::Sockets;
 use crate::supervisor::Monitor;
 use async_trait::async_trait;
 use mesyx_sdk::{
-    Accepted, Address, ByteBudget, Certificates, Credentials, Domain, Envelope, Error, ErrorKind, Grant, Health, Host,
-    ListenSpec, RecipientStatus, Secret, Sender, Session,
+    Accepted, Address, Answer, ByteBudget, Certificates, Credentials, Domain, Envelope, Error, ErrorKind, Grant, Group,
+    Health, Host, ListenSpec, LiveFeed, Question, RecipientStatus, Secret, Sender, Session, Signal, UserId,
 };
+use std::collections::HashMap;
 use std::net::TcpListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::watch;
 
 /// One bridge's host for one life of the bridge: from the start of `run` to its end.
@@ -21,7 +23,11 @@ pub struct GuardedHost {
     services: Arc<dyn Services>,
     sockets: Arc<Sockets>,
     monitor: Arc<Monitor>,
+    /// The way to the other bridges.
+    questions: Weak<dyn Questions>,
     life: watch::Receiver<Life>,
+    /// The sessions that were opened through this bridge, as long as it holds them.
+    sessions: Mutex<HashMap<UserId, Vec<Weak<dyn Session>>>>,
 }
 
 /// How far a bridge's life has come.
@@ -42,9 +48,28 @@ impl GuardedHost {
         services: Arc<dyn Services>,
         sockets: Arc<Sockets>,
         monitor: Arc<Monitor>,
+        questions: Weak<dyn Questions>,
         life: watch::Receiver<Life>,
     ) -> Self {
-        Self { bridge: bridge.to_owned(), grants, services, sockets, monitor, life }
+        let bridge = bridge.to_owned();
+        Self { bridge, grants, services, sockets, monitor, questions, life, sessions: Mutex::default() }
+    }
+
+    /// Whether this bridge holds a session of the user.
+    fn has_session(&self, user: UserId) -> bool {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.get(&user).is_some_and(|held| held.iter().any(|session| session.strong_count() > 0))
+    }
+
+    fn remember(&self, session: &Arc<dyn Session>) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        // Swept only now and then, so that a login does not cost a look at every session.
+        if sessions.len().is_power_of_two() {
+            sessions.retain(|_, held| held.iter().any(|session| session.strong_count() > 0));
+        }
+        let held = sessions.entry(session.user().id).or_default();
+        held.retain(|session| session.strong_count() > 0);
+        held.push(Arc::downgrade(session));
     }
 
     fn need(&self, grant: &Grant) -> Result<(), Error> {
@@ -80,7 +105,9 @@ impl Host for GuardedHost {
 
     async fn login(&self, credentials: Credentials) -> Result<Arc<dyn Session>, Error> {
         self.need(&Grant::Access)?;
-        self.services.login(credentials).await
+        let session = self.services.login(credentials).await?;
+        self.remember(&session);
+        Ok(session)
     }
 
     fn certificates(&self) -> Result<watch::Receiver<Arc<Certificates>>, Error> {
@@ -108,6 +135,61 @@ impl Host for GuardedHost {
 
     fn domain(&self) -> &Domain {
         self.services.domain()
+    }
+
+    async fn checkpoint(&self, key: &str) -> Result<Option<Secret>, Error> {
+        self.need(&Grant::Checkpoint)?;
+        self.services.checkpoint(&self.bridge, key).await
+    }
+
+    async fn set_checkpoint(&self, key: &str, value: Option<Secret>) -> Result<(), Error> {
+        self.need(&Grant::Checkpoint)?;
+        questions::check_checkpoint(key, value.as_ref())?;
+        self.services.set_checkpoint(&self.bridge, key, value).await
+    }
+
+    async fn checkpoints(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        self.need(&Grant::Checkpoint)?;
+        self.services.checkpoints(&self.bridge, prefix).await
+    }
+
+    fn signal(&self, mut signal: Signal) {
+        if self.need(&Grant::Signal).is_err() {
+            return;
+        }
+        if let Err(why) = questions::check_signal(&signal) {
+            tracing::warn!(bridge = self.bridge, why, "a signal was dropped");
+            return;
+        }
+        signal.bridge.clone_from(&self.bridge);
+        self.services.signal(signal);
+    }
+
+    async fn query(&self, mut question: Question) -> Result<Answer, Error> {
+        self.need(&Grant::Query)?;
+        questions::check_question(&question)?;
+        if let Some(user) = &question.user
+            && !self.has_session(user.id)
+        {
+            tracing::warn!(bridge = self.bridge, user = %user.id, "refused a question for a user who has no session here");
+            let what = format!("the bridge {} has no session of the user that it asks for", self.bridge);
+            return Err(Error::new(ErrorKind::Forbidden, what));
+        }
+        question.asker.clone_from(&self.bridge);
+        match self.questions.upgrade() {
+            Some(questions) => questions.ask(question).await,
+            None => Err(Error::new(ErrorKind::Unavailable, "the server is stopping")),
+        }
+    }
+
+    async fn guests(&self) -> Result<LiveFeed, Error> {
+        self.need(&Grant::Guests)?;
+        self.services.guests().await
+    }
+
+    async fn groups(&self) -> Result<Vec<Arc<Group>>, Error> {
+        self.need(&Grant::Guests)?;
+        self.services.groups().await
     }
 
     fn health(&self, health: Health) {

@@ -6,6 +6,7 @@
 //!                    Supervisor --starts, restarts with pauses, stops-->  Bridge::run
 //!                                             |                             |
 //!                    Services  <-- granted calls only --  GuardedHost  <----+
+//!                    another Bridge::answer  <-- questions --  |
 //! ```
 //!
 //! A bridge runs *linked in*: as a trait object in this process, which shares its memory. The other ways
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod guard;
+mod questions;
 mod registry;
 mod services;
 mod sockets;

@@ -2,8 +2,8 @@
 
 use async_trait::async_trait;
 use mesyx_sdk::{
-    Accepted, Address, ByteBudget, Certificates, Credentials, Domain, Envelope, Error, RecipientStatus, Secret, Sender,
-    Session,
+    Accepted, Address, ByteBudget, Certificates, Credentials, Domain, Envelope, Error, Group, LiveFeed,
+    RecipientStatus, Secret, Sender, Session, Signal,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -45,4 +45,37 @@ pub trait Services: Send + Sync + 'static {
 
     /// The exchange's domain.
     fn domain(&self) -> &Domain;
+
+    /// What the bridge last kept under a key.
+    ///
+    /// # Errors
+    /// As [`mesyx_sdk::Host::checkpoint`].
+    async fn checkpoint(&self, bridge: &str, key: &str) -> Result<Option<Secret>, Error>;
+
+    /// Keeps something for the bridge, or forgets it.
+    ///
+    /// # Errors
+    /// As [`mesyx_sdk::Host::set_checkpoint`].
+    async fn set_checkpoint(&self, bridge: &str, key: &str, value: Option<Secret>) -> Result<(), Error>;
+
+    /// The keys of the bridge that begin with `prefix`, sorted.
+    ///
+    /// # Errors
+    /// As [`mesyx_sdk::Host::checkpoints`].
+    async fn checkpoints(&self, bridge: &str, prefix: &str) -> Result<Vec<String>, Error>;
+
+    /// Hands a signal, whose form was checked, to live feeds. Never waits.
+    fn signal(&self, signal: Signal);
+
+    /// What is said in groups, for people without an account.
+    ///
+    /// # Errors
+    /// As [`mesyx_sdk::Host::guests`].
+    async fn guests(&self) -> Result<LiveFeed, Error>;
+
+    /// The groups, as somebody sees them who belongs to none.
+    ///
+    /// # Errors
+    /// As [`mesyx_sdk::Host::groups`].
+    async fn groups(&self) -> Result<Vec<Arc<Group>>, Error>;
 }

@@ -1,14 +1,18 @@
 //! Keeps bridges running.
 
 use crate::guard::{GuardedHost, Life};
+use crate::questions::{self, Questions};
 use crate::registry::{Prepared, Way};
 use crate::services::Services;
 use crate::sockets::Sockets;
-use mesyx_sdk::{AddressKind, DeferScope, Delivery, Grant, Health, Outcome, Timestamp};
+use async_trait::async_trait;
+use mesyx_sdk::{
+    AddressKind, Answer, DeferScope, Delivery, Error, ErrorKind, Grant, Health, Outcome, Question, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
@@ -167,12 +171,16 @@ struct Supervised {
     task: JoinHandle<()>,
 }
 
+/// The bridges under supervision, by name.
+#[derive(Default)]
+struct Running(Mutex<BTreeMap<String, Supervised>>);
+
 /// Starts bridges, restarts those that fail, stops them all.
 pub struct Supervisor {
     services: Arc<dyn Services>,
     sockets: Arc<Sockets>,
     policy: RestartPolicy,
-    bridges: Mutex<BTreeMap<String, Supervised>>,
+    bridges: Arc<Running>,
     /// The bridge that is being restarted with a changed configuration.
     restarting: Mutex<Option<Prepared>>,
     changed: watch::Sender<u64>,
@@ -186,7 +194,7 @@ impl Supervisor {
             services,
             sockets,
             policy,
-            bridges: Mutex::default(),
+            bridges: Arc::default(),
             restarting: Mutex::default(),
             changed: watch::Sender::new(0),
         }
@@ -205,6 +213,7 @@ impl Supervisor {
             sockets: Arc::clone(&self.sockets),
             monitor: Arc::clone(&monitor),
             policy: self.policy,
+            bridges: Arc::downgrade(&self.bridges),
             stopping,
             current,
         };
@@ -336,7 +345,44 @@ impl Supervisor {
     }
 
     fn bridges(&self) -> MutexGuard<'_, BTreeMap<String, Supervised>> {
-        self.bridges.lock().unwrap_or_else(PoisonError::into_inner)
+        self.bridges.lock()
+    }
+}
+
+impl Running {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Supervised>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bridge of that name with the host of its present life.
+    fn running(&self, name: &str) -> Result<(Arc<dyn mesyx_sdk::Bridge>, Arc<GuardedHost>), Error> {
+        let bridges = self.lock();
+        let Some(supervised) = bridges.get(name) else {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no bridge {name}")));
+        };
+        let host = supervised.host.borrow().clone();
+        let host = host.ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, format!("the bridge {name} is not running; try again later"))
+        })?;
+        Ok((Arc::clone(&supervised.prepared.bridge), host))
+    }
+}
+
+#[async_trait]
+impl Questions for Running {
+    async fn ask(&self, question: Question) -> Result<Answer, Error> {
+        let name = question.bridge.clone();
+        let (bridge, host) = self.running(&name)?;
+        let answering = tokio::spawn(async move { bridge.answer(host, question).await });
+        // Whoever gives up waiting gives the answer up too.
+        let _ends = AbortOnDrop(answering.abort_handle());
+        match tokio::time::timeout(questions::TIME, answering).await {
+            Ok(Ok(answer)) => questions::check_answer(&name, answer?),
+            Ok(Err(_)) => {
+                Err(Error::new(ErrorKind::Unavailable, format!("the bridge {name} failed inside its answer")))
+            }
+            Err(_) => Err(Error::new(ErrorKind::Unavailable, format!("the bridge {name} did not answer in time"))),
+        }
     }
 }
 
@@ -356,6 +402,7 @@ struct Keeper {
     sockets: Arc<Sockets>,
     monitor: Arc<Monitor>,
     policy: RestartPolicy,
+    bridges: Weak<Running>,
     stopping: watch::Receiver<bool>,
     current: watch::Sender<Option<Arc<GuardedHost>>>,
 }
@@ -402,6 +449,7 @@ impl Keeper {
             Arc::clone(&self.services),
             Arc::clone(&self.sockets),
             Arc::clone(&self.monitor),
+            self.bridges.clone(),
             watched,
         ));
         self.current.send_replace(Some(Arc::clone(&host)));

@@ -3,9 +3,10 @@
 
 use mesyx_bridges::{Prepared, Registry, RestartPolicy, Services, Settings, Sockets, State, Supervisor, Way};
 use mesyx_sdk::{
-    Accepted, Address, Bridge, ByteBudget, Certificates, Config, ConfigErrors, Content, Credentials, Delivery, Domain,
-    Dsn, Envelope, Error, ErrorKind, Fatal, Grant, Health, Host, Importance, Kind, ListenSpec, Manifest, MessageId,
-    Origin, Outcome, Recipient, RecipientStatus, Secret, Sender, Session, Style, Timestamp, async_trait,
+    Accepted, Address, Answer, Bridge, ByteBudget, Certificates, Config, ConfigErrors, Content, Credentials, Delivery,
+    Domain, Dsn, Envelope, Error, ErrorKind, Fatal, Grant, Group, Health, Host, Importance, Kind, ListenSpec, LiveFeed,
+    Manifest, MemoryHost, MessageId, Origin, Outcome, Question, Recipient, RecipientStatus, Secret, Sender, Session,
+    Signal, SignalTo, Style, Timestamp, UserId, async_trait,
 };
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,8 @@ use tokio::sync::watch;
 /// Notes what reached it.
 struct Behind {
     taken: Mutex<Vec<Envelope>>,
+    signals: Mutex<Vec<Signal>>,
+    kept: Mutex<std::collections::BTreeMap<(String, String), Secret>>,
     budget: ByteBudget,
     domain: Domain,
     certificates: watch::Sender<Arc<Certificates>>,
@@ -25,7 +28,14 @@ impl Behind {
     fn new() -> Arc<Self> {
         let certificates = watch::Sender::new(Arc::default());
         let domain = "example.org".parse().unwrap();
-        Arc::new(Self { taken: Mutex::default(), budget: ByteBudget::new(1 << 20), domain, certificates })
+        Arc::new(Self {
+            taken: Mutex::default(),
+            signals: Mutex::default(),
+            kept: Mutex::default(),
+            budget: ByteBudget::new(1 << 20),
+            domain,
+            certificates,
+        })
     }
 }
 
@@ -39,8 +49,13 @@ impl Services for Behind {
     async fn recipient(&self, _: &Address, _: &Sender) -> Result<RecipientStatus, Error> {
         Ok(RecipientStatus::Local)
     }
-    async fn login(&self, _: Credentials) -> Result<Arc<dyn Session>, Error> {
-        Err(Error::new(ErrorKind::LoginFailed, "no"))
+    async fn login(&self, credentials: Credentials) -> Result<Arc<dyn Session>, Error> {
+        if credentials.name != "ann" {
+            return Err(Error::new(ErrorKind::LoginFailed, "no"));
+        }
+        let host = MemoryHost::new(self.domain.clone());
+        host.add_user("ann", "secret").unwrap();
+        host.login(credentials).await
     }
     async fn secret(&self, name: &str) -> Result<Secret, Error> {
         Ok(Secret::from(name.to_owned()))
@@ -56,6 +71,27 @@ impl Services for Behind {
     }
     fn domain(&self) -> &Domain {
         &self.domain
+    }
+    async fn checkpoint(&self, bridge: &str, key: &str) -> Result<Option<Secret>, Error> {
+        Ok(self.kept.lock().unwrap().get(&(bridge.into(), key.into())).cloned())
+    }
+    async fn set_checkpoint(&self, bridge: &str, key: &str, value: Option<Secret>) -> Result<(), Error> {
+        self.kept.lock().unwrap().extend(value.map(|value| ((bridge.into(), key.into()), value)));
+        Ok(())
+    }
+    async fn checkpoints(&self, bridge: &str, prefix: &str) -> Result<Vec<String>, Error> {
+        let kept = self.kept.lock().unwrap();
+        let of = kept.keys().filter(|(of, key)| of == bridge && key.starts_with(prefix));
+        Ok(of.map(|(_, key)| key.clone()).collect())
+    }
+    fn signal(&self, signal: Signal) {
+        self.signals.lock().unwrap().push(signal);
+    }
+    async fn guests(&self) -> Result<LiveFeed, Error> {
+        Ok(LiveFeed::new(tokio::sync::mpsc::channel(1).1))
+    }
+    async fn groups(&self) -> Result<Vec<Arc<Group>>, Error> {
+        Ok(Vec::new())
     }
 }
 
@@ -145,6 +181,15 @@ impl Bridge for Odd {
                 host.stopped().await;
                 Ok(())
             }
+        }
+    }
+    async fn answer(&self, _: Arc<dyn Host>, question: Question) -> Result<Answer, Error> {
+        match question.name.as_str() {
+            "who" => Ok(Answer { rows: vec![vec![question.asker]] }),
+            "much" => Ok(Answer { rows: vec![vec!["x".repeat(1 << 20)]] }),
+            "panic" => panic!("on purpose"),
+            "hang" => std::future::pending().await,
+            _ => Err(Error::new(ErrorKind::Invalid, "what?")),
         }
     }
     async fn deliver(&self, _: Arc<dyn Host>, job: Delivery) -> Vec<Outcome> {
@@ -290,6 +335,113 @@ async fn only_what_changed_is_restarted() {
     assert_eq!(supervisor.status()[0].listening[0].1, address, "the socket stayed open");
     assert_eq!(supervisor.reconcile(vec![]).await, ["odd"]);
     assert!(std::net::TcpListener::bind(address).is_ok(), "the socket is closed");
+}
+
+/// Serves nobody; a test asks through its host.
+struct Asker;
+
+static ASKING: Mutex<Option<Arc<dyn Host>>> = Mutex::new(None);
+
+#[async_trait]
+impl Bridge for Asker {
+    fn manifest() -> Manifest {
+        Manifest {
+            name: "asker".into(),
+            version: "1".into(),
+            summary: "Asks".into(),
+            grants: vec![Grant::Query, Grant::Signal, Grant::Checkpoint, Grant::Access, Grant::Guests],
+            delivers: vec![],
+            config_schema: json!({}),
+        }
+    }
+    fn build(_: Config) -> Result<Self, ConfigErrors> {
+        Ok(Self)
+    }
+    async fn run(&self, host: Arc<dyn Host>) -> Result<(), Fatal> {
+        *ASKING.lock().unwrap() = Some(Arc::clone(&host));
+        host.health(Health::Ready);
+        host.stopped().await;
+        Ok(())
+    }
+    async fn deliver(&self, _: Arc<dyn Host>, _: Delivery) -> Vec<Outcome> {
+        vec![]
+    }
+}
+
+fn asker(grants: Option<Vec<Grant>>) -> Prepared {
+    let settings = Settings { name: "asker".into(), run: Way::Builtin, grants, config: Config::new(json!({})) };
+    Registry::new().link::<Asker>().prepare(settings).unwrap()
+}
+
+fn question(bridge: &str, name: &str) -> Question {
+    let (bridge, name, asker) = (bridge.into(), name.into(), "liar".into());
+    Question { bridge, asker, user: None, name, args: Vec::new() }
+}
+
+fn signal(name: &str) -> Signal {
+    let to = SignalTo::User(UserId([1; 16]));
+    Signal { to, bridge: "liar".into(), conversation: None, from: None, name: name.into(), args: Vec::new() }
+}
+
+/// One test, since the hosts that bridges hand out stand in one place.
+#[tokio::test]
+async fn bridges_ask_each_other_and_keep_things_within_their_grants() {
+    let behind = Behind::new();
+    let supervisor = supervisor(&behind);
+    supervisor.start(prepared("hangs"));
+    supervisor.start(asker(None));
+    assert!(supervisor.settled(Duration::from_secs(10)).await, "{:?}", supervisor.status());
+    let host = ASKING.lock().unwrap().take().unwrap();
+    let kind = |answer: Result<Answer, Error>| answer.map(|_| ()).unwrap_err().kind();
+
+    let answer = host.query(question("odd", "who")).await.unwrap();
+    assert_eq!(answer.rows, [["asker"]], "what the bridge wrote about itself is not believed");
+    assert_eq!(kind(host.query(question("nobody", "who")).await), ErrorKind::NotFound);
+    assert_eq!(kind(host.query(question("odd", "what")).await), ErrorKind::Invalid);
+    assert_eq!(kind(host.query(question("odd", "much")).await), ErrorKind::TooLarge);
+    assert_eq!(kind(host.query(question("odd", "panic")).await), ErrorKind::Unavailable);
+    assert_eq!(kind(host.query(question("odd", "hang")).await), ErrorKind::Unavailable);
+    let large = Question { args: vec!["x".repeat(70_000)], ..question("odd", "who") };
+    assert_eq!(kind(host.query(large).await), ErrorKind::TooLarge);
+
+    let client = mesyx_sdk::ClientInfo { ip: [127, 0, 0, 1].into(), protocol: "irc".into(), tls: true };
+    let ann = Credentials { name: "ann".into(), password: "secret".to_owned().into(), client };
+    let session = host.login(ann).await.unwrap();
+    let user = session.user().clone();
+    let of_ann = || Question { user: Some(user.clone()), ..question("odd", "who") };
+    assert!(host.query(of_ann()).await.is_ok());
+    drop(session);
+    assert_eq!(kind(host.query(of_ann()).await), ErrorKind::Forbidden, "the session is over");
+
+    host.signal(signal("typing"));
+    host.signal(signal("a name with blanks"));
+    host.signal(Signal { args: vec!["x".repeat(2000)], ..signal("typing") });
+    let heard: Vec<_> = behind.signals.lock().unwrap().iter().map(|s| (s.bridge.clone(), s.name.clone())).collect();
+    assert_eq!(heard, [("asker".to_owned(), "typing".to_owned())]);
+
+    host.set_checkpoint("a/1", Some("one".to_owned().into())).await.unwrap();
+    assert_eq!(host.checkpoint("a/1").await.unwrap().unwrap().expose(), b"one");
+    assert_eq!(host.checkpoints("a/").await.unwrap(), ["a/1"]);
+    let too_large = host.set_checkpoint("b", Some(Secret::new(vec![0; 65_537]))).await;
+    assert_eq!(too_large.unwrap_err().kind(), ErrorKind::TooLarge);
+    assert_eq!(host.set_checkpoint("", None).await.unwrap_err().kind(), ErrorKind::TooLarge);
+    assert!(host.guests().await.is_ok() && host.groups().await.is_ok());
+
+    supervisor.stop("odd").await;
+    assert_eq!(kind(host.query(question("odd", "who")).await), ErrorKind::NotFound);
+    supervisor.stop("asker").await;
+    supervisor.start(asker(Some(vec![])));
+    assert!(supervisor.settled(Duration::from_secs(10)).await);
+    let host = ASKING.lock().unwrap().take().unwrap();
+    assert_eq!(kind(host.query(question("odd", "who")).await), ErrorKind::NotGranted);
+    assert_eq!(host.checkpoint("a/1").await.unwrap_err().kind(), ErrorKind::NotGranted);
+    assert_eq!(host.checkpoints("").await.unwrap_err().kind(), ErrorKind::NotGranted);
+    assert_eq!(host.set_checkpoint("a", None).await.unwrap_err().kind(), ErrorKind::NotGranted);
+    assert_eq!(host.guests().await.unwrap_err().kind(), ErrorKind::NotGranted);
+    assert_eq!(host.groups().await.unwrap_err().kind(), ErrorKind::NotGranted);
+    host.signal(signal("typing"));
+    assert_eq!(behind.signals.lock().unwrap().len(), 1);
+    supervisor.stop_all().await;
 }
 
 #[test]

@@ -58,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) me: crate::pgp::Me,
     pub(crate) lookups: crate::pgp::Lookups,
     pub(crate) noted: crate::pgp::Noted,
+    pub(crate) chat: crate::chat::Chat,
     settings: RwLock<Arc<Settings>>,
     limiter: RwLock<Argon2Limiter>,
     directory: RwLock<Arc<Known>>,
@@ -216,6 +217,7 @@ impl Core {
             me: Weak::clone(me),
             lookups: crate::pgp::Lookups::default(),
             noted: crate::pgp::Noted::default(),
+            chat: crate::chat::Chat,
             store,
             instance,
             sealer: Sealer::new(settings.sealing_window),
@@ -519,6 +521,7 @@ async fn tell(shared: &Shared, events: Vec<Event>, lagged: bool) {
     }
     if lagged {
         shared.access.feeds.lagged();
+        shared.access.live.lagged();
         shared.access.unlocked().iter().for_each(|open| open.contacts.touch());
         secrets.extend(shared.access.unlocked().iter().map(|open| open.member.id));
     }

@@ -27,6 +27,7 @@ pub struct InstanceKey {
     secrets: Zeroizing<[u8; 32]>,
     dedup: hmac::Key,
     addresses: hmac::Key,
+    names: hmac::Key,
 }
 
 /// Why an instance key can't be made or read.
@@ -127,6 +128,7 @@ impl InstanceKey {
             secrets: key(b"service secrets"),
             dedup: hmac::Key::new(hmac::HMAC_SHA256, &key(b"dedup")[..]),
             addresses: hmac::Key::new(hmac::HMAC_SHA256, &key(b"addresses in logs")[..]),
+            names: hmac::Key::new(hmac::HMAC_SHA256, &key(b"names")[..]),
         })
     }
 
@@ -161,6 +163,19 @@ impl InstanceKey {
     pub fn dedup(&self, name: &[u8]) -> [u8; 32] {
         let mut out = [0; 32];
         out.copy_from_slice(hmac::sign(&self.dedup, name).as_ref());
+        out
+    }
+
+    /// What stands in the store for a name that must not: a keyed hash of its pieces, for one purpose.
+    #[must_use]
+    pub fn name_hash(&self, purpose: &str, pieces: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.names);
+        for piece in std::iter::once(purpose.as_bytes()).chain(pieces.iter().copied()) {
+            context.update(&(piece.len() as u64).to_be_bytes());
+            context.update(piece);
+        }
+        let mut out = [0; 32];
+        out.copy_from_slice(context.sign().as_ref());
         out
     }
 

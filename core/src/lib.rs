@@ -15,6 +15,7 @@
 mod access;
 mod accounts;
 pub mod admin;
+mod chat;
 pub mod core;
 pub mod directory;
 mod errors;

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use mesyx_bridges::Services;
 use mesyx_core::core::Core;
 use mesyx_sdk::{
-    Accepted, Address, ByteBudget, Certificates, Credentials, Domain, Envelope, Error, ErrorKind, RecipientStatus,
-    Secret, Sender, Session,
+    Accepted, Address, ByteBudget, Certificates, Credentials, Domain, Envelope, Error, ErrorKind, Group, LiveFeed,
+    RecipientStatus, Secret, Sender, Session, Signal,
 };
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -57,5 +57,29 @@ impl Services for CoreServices {
 
     fn domain(&self) -> &Domain {
         &self.domain
+    }
+
+    async fn checkpoint(&self, bridge: &str, key: &str) -> Result<Option<Secret>, Error> {
+        self.core.checkpoint(bridge, key).await
+    }
+
+    async fn set_checkpoint(&self, bridge: &str, key: &str, value: Option<Secret>) -> Result<(), Error> {
+        self.core.set_checkpoint(bridge, key, value).await
+    }
+
+    async fn checkpoints(&self, bridge: &str, prefix: &str) -> Result<Vec<String>, Error> {
+        self.core.checkpoints(bridge, prefix).await
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.core.signal(signal);
+    }
+
+    async fn guests(&self) -> Result<LiveFeed, Error> {
+        self.core.guests().await
+    }
+
+    async fn groups(&self) -> Result<Vec<Arc<Group>>, Error> {
+        self.core.groups().await
     }
 }

@@ -260,6 +260,7 @@ impl Shared {
     pub(crate) fn session_over(self: &Arc<Self>, keys: &Arc<OpenUser>, session: u64) {
         let user = keys.member.id;
         self.access.feeds.forget(user, session);
+        self.access.live.forget(user, session);
         let Some(idle) = keys.leave(session) else { return };
         let grace = self.settings().login.grace;
         let (shared, keys) = (Arc::downgrade(self), Arc::downgrade(keys));

@@ -54,6 +54,7 @@ pub(crate) struct Access {
     open: Mutex<HashMap<UserId, Arc<OpenUser>>>,
     next_session: AtomicU64,
     pub(crate) feeds: Feeds,
+    pub(crate) live: crate::chat::LiveFeeds,
     summaries: Mutex<Lru<SummaryKey, OpenedSummary>>,
     /// Large bodies, for clients that fetch them piece by piece.
     bodies: Mutex<Lru<(UserId, MailboxId, Uid), Content>>,
@@ -82,6 +83,7 @@ impl Access {
             open: Mutex::default(),
             next_session: AtomicU64::new(1),
             feeds: Feeds::default(),
+            live: crate::chat::LiveFeeds::default(),
             summaries: Mutex::new(Lru::new(caches.summary_bytes)),
             bodies: Mutex::new(Lru::new(caches.body_bytes)),
             attestations: open::Attestations::default(),
@@ -203,6 +205,7 @@ impl Access {
         let Some(open) = open else { return };
         for session in open.end(keep) {
             self.feeds.end(user, session, why);
+            self.live.end(user, session, why);
         }
     }
 

@@ -13,8 +13,8 @@ use crate::store::{Event, Placing, Write, Written};
 use async_trait::async_trait;
 use mesyx_sdk::{
     Accepted, Address, Append, Appended, Changes, Content, Copied, Entry, Envelope, Error, ErrorKind, FlagChange,
-    FlagsStored, Importance, MailAddress, Mailbox, MailboxId, MailboxName, MailboxStatus, MessageId, ModSeq, Query,
-    RecipientStatus, Role, SearchResult, Sender, Session, Snapshot, Summary, Timestamp, Uid, User, Watcher,
+    FlagsStored, Importance, LiveFeed, MailAddress, Mailbox, MailboxId, MailboxName, MailboxStatus, MessageId, ModSeq,
+    Query, RecipientStatus, Role, SearchResult, Sender, Session, Snapshot, Summary, Timestamp, Uid, User, Watcher,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl AccessSession {
     }
 
     /// Refuses every call of a session whose credential was revoked.
-    fn live(&self) -> Result<(), Error> {
+    pub(super) fn alive(&self) -> Result<(), Error> {
         match self.ended.load(Ordering::Acquire) {
             true => Err(Error::new(ErrorKind::Forbidden, "this session is over: its password is not valid any more")),
             false => Ok(()),
@@ -87,7 +87,7 @@ impl AccessSession {
     }
 
     async fn write(&self, write: Write) -> Result<Written, Error> {
-        self.live()?;
+        self.alive()?;
         self.shared.store.write(write).await.map_err(stored)
     }
 
@@ -114,14 +114,14 @@ impl Session for AccessSession {
     }
 
     async fn mailboxes(&self) -> Result<Vec<Mailbox>, Error> {
-        self.live()?;
+        self.alive()?;
         let mut real = self.shared.store.mailboxes(self.user.id).await.map_err(stored)?;
         real.extend(self.shared.access.views.mailboxes(self.user.id));
         Ok(with_parents(self.user.id, real))
     }
 
     async fn subscriptions(&self) -> Result<Vec<MailboxName>, Error> {
-        self.live()?;
+        self.alive()?;
         self.shared.store.subscriptions(self.user.id).await.map_err(stored)
     }
 
@@ -131,7 +131,7 @@ impl Session for AccessSession {
     }
 
     async fn create_mailbox(&self, name: &MailboxName, role: Option<Role>) -> Result<MailboxId, Error> {
-        self.live()?;
+        self.alive()?;
         let user = self.user.id;
         self.not_unlocked(name)?;
         let known = self.shared.store.mailboxes(user).await.map_err(stored)?;
@@ -165,7 +165,7 @@ impl Session for AccessSession {
     }
 
     async fn status(&self, mailbox: MailboxId) -> Result<MailboxStatus, Error> {
-        self.live()?;
+        self.alive()?;
         match self.place(mailbox).view {
             Some(view) => view.status(&*self.shared.store).await,
             None => self.shared.store.status(self.user.id, mailbox).await.map_err(stored),
@@ -173,7 +173,7 @@ impl Session for AccessSession {
     }
 
     async fn snapshot(&self, mailbox: MailboxId, claim_recent: bool) -> Result<Snapshot, Error> {
-        self.live()?;
+        self.alive()?;
         if let Some(view) = self.place(mailbox).view {
             return view.snapshot(&*self.shared.store, claim_recent).await;
         }
@@ -190,7 +190,7 @@ impl Session for AccessSession {
     }
 
     async fn changes(&self, mailbox: MailboxId, since: ModSeq) -> Result<Changes, Error> {
-        self.live()?;
+        self.alive()?;
         match self.place(mailbox).view {
             Some(view) => view.changes(&*self.shared.store, since).await,
             None => self.shared.store.changes(self.user.id, mailbox, since).await.map_err(stored),
@@ -198,7 +198,7 @@ impl Session for AccessSession {
     }
 
     async fn summaries(&self, mailbox: MailboxId, uids: &[Uid]) -> Result<Vec<(Uid, Arc<Summary>)>, Error> {
-        self.live()?;
+        self.alive()?;
         let opener = self.opener();
         let mut found = Vec::new();
         let mut bytes = 0;
@@ -217,7 +217,7 @@ impl Session for AccessSession {
     }
 
     async fn bodies(&self, mailbox: MailboxId, uids: &[Uid]) -> Result<Vec<(Uid, Content)>, Error> {
-        self.live()?;
+        self.alive()?;
         let user = self.user.id;
         if let [uid] = uids
             && let Some(content) = lock(&self.shared.access.bodies).get(&(user, mailbox, *uid))
@@ -251,7 +251,7 @@ impl Session for AccessSession {
         unchanged_since: Option<ModSeq>,
     ) -> Result<FlagsStored, Error> {
         if let Some(view) = self.place(mailbox).view {
-            self.live()?;
+            self.alive()?;
             let (stored, changed) = view.store_flags(uids, change, unchanged_since);
             if let Some(modseq) = changed {
                 self.shared.access.feeds.tell(Event::Mailbox(self.user.id, mailbox, modseq));
@@ -266,7 +266,7 @@ impl Session for AccessSession {
     }
 
     async fn append(&self, mailbox: MailboxId, messages: Vec<Append>) -> Result<Appended, Error> {
-        self.live()?;
+        self.alive()?;
         self.writable(mailbox)?;
         let user = self.user.id;
         let users = BTreeSet::from([user]);
@@ -314,7 +314,7 @@ impl Session for AccessSession {
     }
 
     async fn search(&self, mailbox: MailboxId, query: &Query) -> Result<SearchResult, Error> {
-        self.live()?;
+        self.alive()?;
         let search = Arc::new(Search::new(query)?);
         let snapshot = self.place(mailbox).snapshot(&*self.shared.store).await?;
         let mut result = SearchResult::default();
@@ -328,7 +328,7 @@ impl Session for AccessSession {
             }
         }
         for some in undecided.chunks(SUMMARIES / 4) {
-            self.live()?;
+            self.alive()?;
             self.look_closer(mailbox, &search, some, &mut found, &mut result.unsearchable).await?;
         }
         found.sort_unstable();
@@ -338,7 +338,7 @@ impl Session for AccessSession {
     }
 
     async fn watch(&self) -> Result<Watcher, Error> {
-        self.live()?;
+        self.alive()?;
         Ok(self.shared.access.feeds.watch(self.user.id, self.id))
     }
 
@@ -347,7 +347,7 @@ impl Session for AccessSession {
     }
 
     async fn recipient(&self, address: &Address) -> Result<RecipientStatus, Error> {
-        self.live()?;
+        self.alive()?;
         Ok(match self.shared.recipient(address, &Sender::User(self.user.id)) {
             RecipientStatus::Foreign if self.shared.sends_to(address) => RecipientStatus::Remote,
             RecipientStatus::Foreign => RecipientStatus::Refused(crate::intake::NO_BRIDGE.to_owned()),
@@ -355,8 +355,13 @@ impl Session for AccessSession {
         })
     }
 
+    async fn live(&self) -> Result<LiveFeed, Error> {
+        self.alive()?;
+        Ok(self.shared.access.live.listen(self.user.id, self.id))
+    }
+
     async fn submit(&self, envelope: Envelope) -> Result<Accepted, Error> {
-        self.live()?;
+        self.alive()?;
         self.send(envelope).await
     }
 }
@@ -389,7 +394,7 @@ impl AccessSession {
         }
         let mut rest = open.as_slice();
         while !rest.is_empty() {
-            self.live()?;
+            self.alive()?;
             let uids: Vec<Uid> = rest.iter().map(|(entry, _)| entry.uid).collect();
             let bodies = opener.bodies(mailbox, &uids, BODY_BYTES).await?;
             let Some(last) = bodies.last().map(|body| body.uid) else { break };

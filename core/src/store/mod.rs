@@ -5,12 +5,14 @@
 //! [`Store::write`] resolves. Writes that wait at the same time are committed as one group; each succeeds or
 //! fails for itself, whole or not at all.
 
+mod chat;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod queue;
 mod secret_keys;
 mod sqlite;
 
+pub use chat::CheckpointWrite;
 pub use queue::{
     Hold, JobChange, JobEnd, JobLater, NewJob, QueueProgress, QueueTotals, QueuedMessage, StoredJob, Submission,
 };
@@ -144,6 +146,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Keysets whose messages are on their way to be shown otherwise: begun by [`KeyWrite::Move`], and not ended.
     async fn keyset_moves(&self) -> Result<Vec<KeysetMove>, StoreError>;
+
+    /// What a bridge keeps under the hash of a name, as it was sealed.
+    async fn checkpoint(&self, bridge: &str, hash: [u8; 32]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// The sealed names of all that a bridge keeps, in no order.
+    async fn checkpoints(&self, bridge: &str) -> Result<Vec<Vec<u8>>, StoreError>;
 
     /// Counts for `status` and the metrics.
     async fn totals(&self) -> Result<Totals, StoreError>;
@@ -331,6 +339,8 @@ pub enum Write {
         /// Most values.
         most: u32,
     },
+    /// A bridge keeps something, or forgets it. Local. → [`Written::Done`]
+    PutCheckpoint(CheckpointWrite),
     /// Operations of another instance, with the content that they place. Known ones are passed over. → [`Written::Done`]
     Merge {
         /// The entries.

@@ -12,6 +12,7 @@
 mod apply;
 mod backup;
 mod blobs;
+mod checkpoints;
 mod content;
 mod flags;
 mod keys;
@@ -474,6 +475,16 @@ impl Store for SqliteStore {
 
     async fn keyset_moves(&self) -> Result<Vec<KeysetMove>, StoreError> {
         self.read(read::keyset_moves).await
+    }
+
+    async fn checkpoint(&self, bridge: &str, hash: [u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
+        let bridge = bridge.to_owned();
+        self.read(move |connection| checkpoints::one(connection, &bridge, hash)).await
+    }
+
+    async fn checkpoints(&self, bridge: &str) -> Result<Vec<Vec<u8>>, StoreError> {
+        let bridge = bridge.to_owned();
+        self.read(move |connection| checkpoints::names(connection, &bridge)).await
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {

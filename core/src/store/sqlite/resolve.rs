@@ -91,6 +91,7 @@ pub(super) fn run(tx: &mut Tx<'_>, write: Write, prepared: &[Prepared]) -> Resul
             tx.sql("DELETE FROM named_values WHERE name = ?")?.execute([name])?;
             Ok(Written::Done)
         }
+        Write::PutCheckpoint(write) => super::checkpoints::put(tx, write),
         Write::Keys(write) => reshow::run(tx, write, prepared),
         Write::Merge { entries, messages } => merge(tx, &entries, &messages, prepared).map(done),
     }

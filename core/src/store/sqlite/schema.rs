@@ -7,7 +7,7 @@ use super::StoreError;
 use rusqlite::Connection;
 
 /// Each step brings a store from format N (its index) to N + 1. Released steps are never edited.
-pub(super) const STEPS: &[&str] = &[FORMAT_1, FORMAT_2];
+pub(super) const STEPS: &[&str] = &[FORMAT_1, FORMAT_2, FORMAT_3];
 
 /// The newest format that this program knows.
 pub(super) const FORMAT: u32 = STEPS.len() as u32;
@@ -180,6 +180,9 @@ const FORMAT_2: &str = concat!(
     include_str!("format_2/records.sql"),
     include_str!("format_2/keysets.sql")
 );
+
+/// Conversations, groups, and what bridges keep.
+const FORMAT_3: &str = include_str!("format_3/chat.sql");
 
 /// Brings the store to [`FORMAT`], each step in a transaction of its own.
 ///

@@ -1,0 +1,36 @@
+//! What is transient: it goes to live feeds, and nowhere else.
+
+use crate::core::Core;
+use mesyx_sdk::{ChatEvent, Error, Group, LiveFeed, Signal, SignalTo};
+use std::sync::Arc;
+
+impl Core {
+    /// Hands a signal to live feeds: see [`mesyx_sdk::Host::signal`].
+    pub fn signal(&self, signal: Signal) {
+        let live = &self.shared.access.live;
+        let to = signal.to.clone();
+        let event = ChatEvent::Signal(Arc::new(signal));
+        match to {
+            SignalTo::User(user) => live.tell(user, &event),
+            SignalTo::Group(_) => {}
+        }
+    }
+
+    /// What is said in groups, for people without an account: see [`mesyx_sdk::Host::guests`].
+    ///
+    /// # Errors
+    /// None so far.
+    #[allow(clippy::unused_async)]
+    pub async fn guests(&self) -> Result<LiveFeed, Error> {
+        Ok(self.shared.access.live.listen_as_guest())
+    }
+
+    /// The groups, as somebody sees them who belongs to none: see [`mesyx_sdk::Host::groups`].
+    ///
+    /// # Errors
+    /// None so far.
+    #[allow(clippy::unused_async)]
+    pub async fn groups(&self) -> Result<Vec<Arc<Group>>, Error> {
+        Ok(Vec::new())
+    }
+}

@@ -354,6 +354,16 @@ impl LiveFeed {
     }
 }
 
+/// A user's address in the chat world: the login name at the exchange's domain, whatever mail addresses the user has.
+///
+/// # Errors
+/// [`crate::ErrorKind::Invalid`] where the name can't be a local part, which no login name of Mesyx is.
+pub fn address_of(user: &crate::User, domain: &crate::Domain) -> Result<Address, Error> {
+    let user = crate::MailAddress::new(&user.name.to_lowercase(), domain.clone());
+    let user = user.map_err(|error| Error::new(crate::ErrorKind::Invalid, error.to_string()))?;
+    Ok(Address::Mesyx(crate::MesyxAddress { user }))
+}
+
 /// What a call about chat answers where there is no chat: the text says so.
 pub(crate) fn none<T>() -> Result<T, Error> {
     Err(Error::new(crate::ErrorKind::Unavailable, "this host has no conversations"))

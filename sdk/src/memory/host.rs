@@ -4,8 +4,9 @@ use super::session::MemorySession;
 use super::store::Message;
 use super::{MemoryHost, State};
 use crate::{
-    Accepted, Address, ByteBudget, Certificates, Credentials, Domain, Envelope, Error, ErrorKind, Flags, Grant, Health,
-    Host, ListenSpec, RecipientStatus, Secret, Sender, Session, UserId,
+    Accepted, Address, Answer, ByteBudget, Certificates, Credentials, Domain, Envelope, Error, ErrorKind, Flags, Grant,
+    Group, Health, Host, ListenSpec, LiveFeed, Question, RecipientStatus, Secret, Sender, Session, Signal, Style,
+    UserId,
 };
 use async_trait::async_trait;
 use std::net::TcpListener;
@@ -76,6 +77,60 @@ impl Host for MemoryHost {
         &self.0.domain
     }
 
+    async fn checkpoint(&self, key: &str) -> Result<Option<Secret>, Error> {
+        self.check_grant(&Grant::Checkpoint)?;
+        Ok(self.state().chat.checkpoints.get(key).cloned())
+    }
+
+    async fn set_checkpoint(&self, key: &str, value: Option<Secret>) -> Result<(), Error> {
+        self.check_grant(&Grant::Checkpoint)?;
+        if !(1..=200).contains(&key.len()) {
+            return Err(Error::new(ErrorKind::Invalid, "the key of a checkpoint has 1 to 200 bytes"));
+        }
+        if value.as_ref().is_some_and(|value| value.expose().len() > 65_536) {
+            return Err(Error::new(ErrorKind::TooLarge, "a checkpoint has at most 65536 bytes"));
+        }
+        let checkpoints = &mut self.state().chat.checkpoints;
+        match value {
+            Some(_) if checkpoints.len() >= 10_000 && !checkpoints.contains_key(key) => {
+                return Err(Error::new(ErrorKind::OverQuota, "a bridge has at most 10000 checkpoints"));
+            }
+            Some(value) => checkpoints.insert(key.to_owned(), value),
+            None => checkpoints.remove(key),
+        };
+        Ok(())
+    }
+
+    async fn checkpoints(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        self.check_grant(&Grant::Checkpoint)?;
+        let state = self.state();
+        Ok(state.chat.checkpoints.keys().filter(|key| key.starts_with(prefix)).cloned().collect())
+    }
+
+    fn signal(&self, signal: Signal) {
+        if self.check_grant(&Grant::Signal).is_ok() {
+            self.state().signal(signal, &self.0.domain);
+        }
+    }
+
+    async fn query(&self, question: Question) -> Result<Answer, Error> {
+        self.check_grant(&Grant::Query)?;
+        let answerer = self.state().chat.answerers.get(&question.bridge).cloned();
+        let unknown = || Error::new(ErrorKind::NotFound, format!("there is no bridge named {}", question.bridge));
+        let answerer = answerer.ok_or_else(unknown)?;
+        answerer(question)
+    }
+
+    async fn guests(&self) -> Result<LiveFeed, Error> {
+        self.check_grant(&Grant::Guests)?;
+        Ok(self.state().live(None))
+    }
+
+    async fn groups(&self) -> Result<Vec<Arc<Group>>, Error> {
+        self.check_grant(&Grant::Guests)?;
+        Ok(self.state().groups_for(None))
+    }
+
     fn health(&self, health: Health) {
         self.0.health.send_modify(|reports| reports.push(health));
     }
@@ -91,7 +146,19 @@ impl MemoryHost {
         self.check_grant(&Grant::Accept)?;
         self.gate().await?;
         let mut state = self.state();
-        let accepted = self.store(&mut state, &envelope)?;
+        let accepted = if envelope.style == Style::Instant && envelope.conversation.is_some() {
+            let repeated = envelope.dedup.clone().map(|dedup| (envelope.origin.network.clone(), dedup));
+            if let Some(&id) = repeated.as_ref().and_then(|name| state.store.taken.get(name)) {
+                return Ok(Accepted { id, duplicate: true });
+            }
+            state.accept_line(&envelope, &self.0.domain)?;
+            if let Some(name) = repeated {
+                state.store.taken.insert(name, envelope.id);
+            }
+            Accepted { id: envelope.id, duplicate: false }
+        } else {
+            self.store(&mut state, &envelope)?
+        };
         if !accepted.duplicate {
             state.accepted.push(envelope);
         }
@@ -132,7 +199,16 @@ impl MemoryHost {
         Ok(Accepted { id: envelope.id, duplicate: false })
     }
 
+    pub(super) fn domain_now(&self) -> &Domain {
+        &self.0.domain
+    }
+
     pub(super) fn status_of(&self, address: &Address) -> RecipientStatus {
+        if let Address::Mesyx(mesyx) = address {
+            let ours = *mesyx.user.domain() == self.0.domain;
+            let known = ours && self.state().store.account_named(mesyx.user.local()).is_ok();
+            return if known { RecipientStatus::Local } else { RecipientStatus::Unknown };
+        }
         let Some(mail) = address.as_mail() else { return RecipientStatus::Foreign };
         if self.state().store.owner(mail).is_some() {
             RecipientStatus::Local

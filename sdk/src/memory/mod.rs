@@ -7,12 +7,15 @@
 //! Simpler than the core: one domain; no quotas, no slowing down of logins; searching decodes UTF-8 and takes every
 //! other character set for ISO 8859-1.
 
+mod chat;
 mod decode;
 mod host;
 mod search;
 mod session;
 mod store;
 
+#[cfg(test)]
+mod chat_tests;
 #[cfg(test)]
 mod tests;
 
@@ -75,6 +78,7 @@ struct State {
     submitted: Vec<Envelope>,
     failing_accepts: VecDeque<Error>,
     failing_logins: VecDeque<Error>,
+    chat: chat::Chat,
 }
 
 impl MemoryHost {
@@ -134,7 +138,9 @@ impl MemoryHost {
     /// # Errors
     /// [`ErrorKind::NotFound`] where there is no such user.
     pub fn end_sessions(&self, user: &str, why: &str) -> Result<(), Error> {
-        self.state().store.account_named(user)?.end(why);
+        let mut state = self.state();
+        state.store.account_named(user)?.end(why);
+        state.end_chat(user, why)?;
         Ok(())
     }
 

@@ -1,12 +1,14 @@
 //! One user's session.
 
+use super::chat::read_up_to;
 use super::store::{Account, Folder, Message};
 use super::{MemoryHost, search};
 use crate::summary::MailAddressee;
 use crate::{
-    Accepted, Address, Append, Appended, Changes, Content, Copied, Envelope, Error, ErrorKind, Flag, FlagChange,
-    FlagsStored, MailAddress, Mailbox, MailboxId, MailboxName, MailboxStatus, ModSeq, Query, RecipientStatus, Role,
-    SearchResult, Session, Snapshot, Summary, Uid, User, Watcher, mime,
+    Accepted, Address, Append, Appended, Changes, ChatLine, Content, Conversation, ConversationInfo, Copied, Envelope,
+    Error, ErrorKind, Flag, FlagChange, FlagsStored, Group, GroupChange, History, LiveFeed, MailAddress, Mailbox,
+    MailboxId, MailboxName, MailboxStatus, ModSeq, Query, RecipientStatus, Role, SearchResult, Session, Snapshot,
+    Style, Summary, Uid, User, UserId, Watcher, mime,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -21,6 +23,14 @@ impl MemorySession {
         Self { host, user }
     }
 
+    pub(super) const fn host(&self) -> &MemoryHost {
+        &self.host
+    }
+
+    pub(super) const fn user_id(&self) -> UserId {
+        self.user.id
+    }
+
     fn account<T>(&self, act: impl FnOnce(&mut Account) -> Result<T, Error>) -> Result<T, Error> {
         act(self.host.state().store.account(self.user.id)?)
     }
@@ -31,15 +41,17 @@ impl MemorySession {
 
     /// Changes a mailbox, and tells the watchers if anything changed.
     fn change<T>(&self, id: MailboxId, act: impl FnOnce(&mut Folder) -> Result<T, Error>) -> Result<T, Error> {
-        self.account(|account| {
-            let folder = account.folder(id)?;
-            let before = folder.modseq;
-            let result = act(folder);
-            if folder.modseq != before {
-                account.tell_mailbox(id);
-            }
-            result
-        })
+        let mut state = self.host.state();
+        let account = state.store.account(self.user.id)?;
+        let talk = account.conversations.iter().any(|(known, _)| *known == id);
+        let folder = account.folder(id)?;
+        let (before, read) = (folder.modseq, talk.then(|| read_up_to(folder)));
+        let result = act(folder);
+        if folder.modseq != before {
+            account.tell_mailbox(id);
+            state.tell_if_read(self.user.id, id, read);
+        }
+        result
     }
 
     fn transfer(&self, from: MailboxId, uids: &[Uid], to: MailboxId, keep: bool) -> Result<Copied, Error> {
@@ -277,6 +289,13 @@ impl Session for MemorySession {
     }
 
     async fn submit(&self, envelope: Envelope) -> Result<Accepted, Error> {
+        if envelope.style == Style::Instant && envelope.conversation.is_some() {
+            self.host.gate().await?;
+            let mut state = self.host.state();
+            let accepted = state.submit_line(&self.user, &envelope, self.host.domain_now())?;
+            state.submitted.push(envelope);
+            return Ok(accepted);
+        }
         self.check_sender(&envelope)?;
         for recipient in &envelope.to {
             if self.host.status_of(&recipient.address) == RecipientStatus::Foreign {
@@ -291,5 +310,33 @@ impl Session for MemorySession {
             state.submitted.push(envelope);
         }
         Ok(accepted)
+    }
+
+    async fn conversations(&self) -> Result<Vec<ConversationInfo>, Error> {
+        self.account(|account| Ok(account.infos()))
+    }
+
+    async fn conversation(&self, conversation: &Conversation, create: bool) -> Result<ConversationInfo, Error> {
+        self.conversation_now(conversation, create)
+    }
+
+    async fn history(&self, mailbox: MailboxId, wanted: History, limit: usize) -> Result<Vec<Arc<ChatLine>>, Error> {
+        self.account(|account| account.history(mailbox, wanted, limit, self.host.domain_now()))
+    }
+
+    async fn mark_read(&self, mailbox: MailboxId, up_to: Uid) -> Result<(), Error> {
+        self.mark_read_now(mailbox, up_to)
+    }
+
+    async fn live(&self) -> Result<LiveFeed, Error> {
+        Ok(self.host.state().live(Some(self.user.id)))
+    }
+
+    async fn groups(&self) -> Result<Vec<Arc<Group>>, Error> {
+        Ok(self.host.state().groups_for(Some(self.user.id)))
+    }
+
+    async fn change_group(&self, group: &Address, change: GroupChange) -> Result<Arc<Group>, Error> {
+        self.host.state().change_group(&self.user, group, change, self.host.domain_now())
     }
 }

@@ -1,9 +1,9 @@
 //! Users, their mailboxes and messages.
 
 use crate::{
-    Append, Change, Content, Entry, Error, ErrorKind, Flag, FlagChange, Flags, MailAddress, Mailbox, MailboxId,
-    MailboxName, MailboxStatus, MessageId, ModSeq, Origin, Role, Secret, Summary, Timestamp, Uid, UidValidity, User,
-    UserId, Watcher, mime,
+    Append, Change, Content, Conversation, Entry, Error, ErrorKind, Flag, FlagChange, Flags, MailAddress, Mailbox,
+    MailboxId, MailboxName, MailboxStatus, MessageId, ModSeq, Origin, Role, Secret, Summary, Timestamp, Uid,
+    UidValidity, User, UserId, Watcher, mime,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -25,6 +25,8 @@ pub(super) struct Account {
     pub(super) aliases: Vec<MailAddress>,
     pub(super) subscriptions: BTreeSet<MailboxName>,
     folders: BTreeMap<MailboxName, Folder>,
+    /// The conversations whose lines stand in mailboxes, some of which may have been deleted.
+    pub(super) conversations: Vec<(MailboxId, Conversation)>,
     deleted: HashSet<MailboxId>,
     watchers: Vec<mpsc::Sender<Change>>,
     /// Grows with each mailbox, so that a name used again never shows old UIDs.
@@ -69,6 +71,7 @@ impl Store {
             aliases: Vec::new(),
             subscriptions: BTreeSet::new(),
             folders: BTreeMap::new(),
+            conversations: Vec::new(),
             deleted: HashSet::new(),
             watchers: Vec::new(),
             last_uid_validity: 0,

@@ -16,6 +16,7 @@
 //! - [`Session`] is one logged-in user (grant `access`).
 //! - [`Envelope`] is the one unit that travels.
 //! - [`MemoryHost`] runs any bridge with nothing behind it, for tests and examples.
+//! - The test kit (feature `testkit`) runs every MUST of this contract against any bridge.
 //!
 //! # A bridge
 //! A network on which each line is a message `ADDRESS TEXT`, and is answered by `+` once the message is safe:
@@ -134,6 +135,8 @@ pub mod search;
 pub mod secret;
 pub mod session;
 pub mod summary;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod time;
 pub mod tls;
 

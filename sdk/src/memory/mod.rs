@@ -65,7 +65,7 @@ struct Shared {
     stop: watch::Sender<bool>,
     /// Whether `accept` and `submit` wait before they take anything.
     held: watch::Sender<bool>,
-    /// How many batches were brought to `accept`.
+    /// How many batches were brought to `accept` or `submit`.
     brought: watch::Sender<usize>,
 }
 
@@ -180,7 +180,13 @@ impl MemoryHost {
         self.0.held.send_replace(false);
     }
 
-    /// Waits until `batches` batches in all were brought to `accept`, taken or not.
+    /// How many batches were brought to `accept` or `submit` until now, taken or not.
+    #[must_use]
+    pub fn batches(&self) -> usize {
+        *self.0.brought.borrow()
+    }
+
+    /// Waits until `batches` batches in all were brought to `accept` or `submit`, taken or not.
     pub async fn brought(&self, batches: usize) {
         // It can't fail: the sending side lives as long as this.
         let _ = self.0.brought.subscribe().wait_for(|brought| *brought >= batches).await;

@@ -303,6 +303,7 @@ impl Session for MemorySession {
                 return Err(Error::new(ErrorKind::Forbidden, what));
             }
         }
+        self.host.0.brought.send_modify(|brought| *brought += 1);
         self.host.gate().await?;
         let mut state = self.host.state();
         let accepted = self.host.store(&mut state, &envelope)?;

@@ -489,3 +489,56 @@ async fn one_user_cannot_hold_the_whole_byte_budget() {
     bob.send("c APPEND INBOX {200000}\r\n").await;
     assert_eq!(bob.line().await, "+ go on");
 }
+
+/// People's mail programs, for the SDK's test kit.
+struct Programs;
+
+#[mesyx_sdk::async_trait]
+impl mesyx_sdk::testkit::Network for Programs {
+    fn config(&self) -> serde_json::Value {
+        serde_json::json!({ "listeners": [
+            { "name": "plain", "address": "127.0.0.1:0", "tls": "starttls", "plain_auth_without_tls": true },
+            { "name": "imaps", "address": "127.0.0.1:0", "tls": "implicit" },
+        ] })
+    }
+    fn prepare(&self, host: &mesyx_sdk::MemoryHost) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let chain = vec![made.cert.der().clone()];
+        let key = made.signing_key.serialize_der().try_into().expect("a key");
+        let identity = mesyx_sdk::TlsIdentity { names: vec!["localhost".into()], chain, key };
+        host.set_certificates(mesyx_sdk::Certificates(vec![identity]));
+    }
+    async fn garbage(&self, host: &mesyx_sdk::MemoryHost, bytes: &[u8]) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        for listener in ["plain", "imaps"] {
+            let address = host.listening(listener).await;
+            let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+            let _ = stream.write_all(bytes).await;
+            let _ = stream.shutdown().await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    }
+    async fn log_in(
+        &self,
+        host: &mesyx_sdk::MemoryHost,
+        name: &str,
+        password: &str,
+    ) -> Option<mesyx_sdk::testkit::Reply> {
+        use mesyx_sdk::testkit::Reply;
+        let address = host.listening("plain").await;
+        let mut client = common::Client::new(tokio::net::TcpStream::connect(address).await.expect("a connection"));
+        client.line().await;
+        let answer = client.run(&format!("LOGIN {name} {password}")).await.pop().expect("an answer");
+        Some(match &answer {
+            answer if answer.starts_with("OK") => Reply::Taken,
+            answer if answer.contains("[UNAVAILABLE]") || answer.contains("[LIMIT]") => Reply::TryLater,
+            answer if answer.contains("[AUTHENTICATIONFAILED]") => Reply::Refused,
+            answer => panic!("{answer}"),
+        })
+    }
+}
+
+#[test]
+fn imap_keeps_the_contract() {
+    mesyx_sdk::testkit::check::<mesyx_bridge_imap::Imap>(&Programs).assert();
+}

@@ -4,9 +4,12 @@
 mod support;
 
 use mesyx_bridge_smtp::{Smtp, Submission, plain_response};
+use mesyx_sdk::testkit::{Incoming, Network, Reply};
 use mesyx_sdk::{Bridge, Config, Error, ErrorKind, Grant};
 use serde_json::json;
-use support::Running;
+use support::{Client, Running};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 fn listeners() -> serde_json::Value {
     json!({ "listeners": [
@@ -117,4 +120,62 @@ fn wrong_configurations_are_told_at_once() {
     assert_eq!(errors.0.len(), 2, "{errors}");
     assert!(Smtp::build(Config::new(json!({}))).is_ok());
     assert_eq!(Submission::manifest().name, "submission");
+}
+
+/// A mail program of alice's, for the SDK's test kit.
+struct Program;
+
+impl Program {
+    async fn log_in(host: &mesyx_sdk::MemoryHost, name: &str, password: &str) -> (Client<TcpStream>, u16) {
+        let mut client = Client(TcpStream::connect(host.listening("clear").await).await.unwrap());
+        client.greet().await;
+        let code = client.say(&format!("AUTH PLAIN {}", plain_response(name, password))).await;
+        (client, code)
+    }
+}
+
+fn reply(code: u16) -> Reply {
+    match code / 100 {
+        2 => Reply::Taken,
+        4 => Reply::TryLater,
+        _ => Reply::Refused,
+    }
+}
+
+#[mesyx_sdk::async_trait]
+impl Network for Program {
+    fn config(&self) -> serde_json::Value {
+        listeners()
+    }
+    fn prepare(&self, host: &mesyx_sdk::MemoryHost) {
+        support::certify(host);
+    }
+    async fn send(&self, host: &mesyx_sdk::MemoryHost, message: &Incoming) -> Reply {
+        let (mut client, code) = Self::log_in(host, "bob", "hidden").await;
+        assert_eq!(code, 235);
+        let rcpt = format!("RCPT TO:<{}>", message.to);
+        for (line, wanted) in [("MAIL FROM:<bob@example.org>", 250), (&rcpt, 250), ("DATA", 354)] {
+            let code = client.say(line).await;
+            if code != wanted {
+                return reply(code);
+            }
+        }
+        reply(client.say(&format!("From: bob@example.org\r\n\r\n{}\r\n.", message.text)).await)
+    }
+    async fn garbage(&self, host: &mesyx_sdk::MemoryHost, bytes: &[u8]) {
+        for listener in ["clear", "implicit"] {
+            let mut stream = TcpStream::connect(host.listening(listener).await).await.unwrap();
+            let _ = stream.write_all(bytes).await;
+            let _ = stream.shutdown().await;
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    }
+    async fn log_in(&self, host: &mesyx_sdk::MemoryHost, name: &str, password: &str) -> Option<Reply> {
+        Some(reply(Self::log_in(host, name, password).await.1))
+    }
+}
+
+#[test]
+fn submission_keeps_the_contract() {
+    mesyx_sdk::testkit::check::<Submission>(&Program).assert();
 }

@@ -4,7 +4,6 @@
 use mesyx_sdk::testkit::{self, Fate, Incoming, Manner, Must, Network, Reply, WrongConfig};
 use mesyx_sdk::*;
 use serde_json::json;
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -370,7 +369,7 @@ fn a_good_bridge_keeps_every_sentence() {
 
 macro_rules! every_sentence {
     ($($must:ident $(and $more:ident)*,)*) => {
-        /// With each sentence stand those that fall with it. Beside each other, since most of the time is waiting.
+        /// With each sentence stand those that may fall with it. Beside each other, since most of the time is waiting.
         #[test]
         fn each_sentence_has_a_bridge_that_breaks_it_and_is_found_out() {
             assert_eq!(Must::ALL, [$(Must::$must),*]);
@@ -382,7 +381,8 @@ macro_rules! every_sentence {
                 )),*];
                 for (wanted, checking) in all {
                     let report = checking.join().unwrap();
-                    if report.broken().collect::<BTreeSet<_>>() != wanted.iter().copied().collect() {
+                    let broken: Vec<_> = report.broken().collect();
+                    if !broken.contains(&wanted[0]) || broken.iter().any(|must| !wanted.contains(must)) {
                         wrong.push(format!("wanted {wanted:?}\n{report}"));
                     }
                 }
@@ -413,7 +413,7 @@ every_sentence! {
     SurvivesGarbage and EndsInTime,
     LoginTold,
     OutcomeEach,
-    ArrivesOnce,
+    ArrivesOnce and NeverRetries,
     BeforeDeadline,
     LostLinkDefers,
     NeverRetries and LeavesNothing,

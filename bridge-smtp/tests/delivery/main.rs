@@ -6,6 +6,7 @@ mod dns;
 mod lab;
 mod sink;
 
+mod contract;
 mod hosts;
 mod outcomes;
 mod policies;

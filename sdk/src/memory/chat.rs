@@ -291,7 +291,7 @@ impl State {
         let user = match &recipient.address {
             Address::Mail(mail) => self.store.owner(mail).ok_or_else(|| not_found("user"))?,
             Address::Mesyx(mesyx) => self.user_at(mesyx, domain)?.0,
-            Address::Irc(_) => return Err(not_found("user")),
+            Address::Irc(_) | Address::Other(_) => return Err(not_found("user")),
         };
         self.put(user, conversation, &message, domain)
     }
@@ -558,6 +558,7 @@ impl Account {
                 Address::Mail(mail) => mail.to_string(),
                 Address::Irc(irc) => format!("{}/{}", irc.network(), irc.name()),
                 Address::Mesyx(mesyx) => mesyx.user.local().to_owned(),
+                Address::Other(other) => format!("{}/{}", other.network(), other.name().replace('/', "=2f")),
             },
         };
         let id = self.create(&MailboxName::new(&format!("Chat/{name}"))?, None)?;

@@ -227,7 +227,7 @@ pub(crate) enum User {
     /// After a theft of the store and a password: a new master key, new keysets, a new recovery key. Old messages stay readable.
     #[command(
         after_help = "Example: mesyx user rekey alice\n\nThe password stays, unless a new one is given; app passwords are revoked, and every session ends. \
-        With the recovery key a new password is asked for."
+        With the recovery key a new password is needed: it remains should the new recovery key be lost before you saw it."
     )]
     Rekey {
         /// The login name.
@@ -236,9 +236,6 @@ pub(crate) enum User {
         old: OldPassword,
         #[command(flatten)]
         new: NewPassword,
-        /// With the recovery key: set no password.
-        #[arg(long, group = "new")]
-        no_password: bool,
         #[command(flatten)]
         json: Json,
     },

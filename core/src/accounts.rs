@@ -76,7 +76,8 @@ impl Core {
             rotation: policy.map(|policy| policy.encode()),
         };
         self.shared.store.write(Write::AddUser(Box::new(new))).await.map_err(stored)?;
-        self.shared.refresh().await?;
+        // What opens the user's messages may be shown nowhere but in the answer: nothing may keep it back now.
+        self.shared.refreshed(user).await;
         tracing::info!(%user, "a user was added");
         let account = Account { id: user, name, addresses: record.addresses, disabled: false };
         Ok(AddedAccount { account, recovery_key: slots.recovery_key, app_password: slots.app_password })
@@ -139,8 +140,9 @@ impl Core {
         let _one = self.administration.lock().await;
         let user = self.member(name)?.id;
         self.shared.store.write(Write::RemoveUser(user)).await.map_err(stored)?;
-        self.shared.refresh().await?;
+        self.shared.refreshed(user).await;
         self.shared.access.end_all(user, "the user was removed");
+        self.shared.scrubbed(user).await;
         tracing::info!(%user, "a user was removed");
         Ok(())
     }
@@ -186,6 +188,8 @@ impl Core {
         };
         self.shared.store.write(write).await.map_err(stored)?;
         self.shared.check_slots(user).await;
+        // Who has the old password and the write-ahead log must not open the master key.
+        self.shared.scrubbed(user).await;
         tracing::info!(%user, "a password was set");
         Ok(())
     }
@@ -240,6 +244,7 @@ impl Core {
         let write = Write::PutSecrets { user, put_slots: Vec::new(), remove_slots: vec![slot.id()], secret_keys: None };
         self.shared.store.write(write).await.map_err(stored)?;
         self.shared.check_slots(user).await;
+        self.shared.scrubbed(user).await;
         Ok(())
     }
 

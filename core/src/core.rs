@@ -236,6 +236,7 @@ impl Core {
             directory: RwLock::default(),
         });
         shared.refresh().await?;
+        shared.list_secret_keys().await?;
         shared.finish_moves().await?;
         let tasks = vec![
             tokio::spawn(follow(Arc::downgrade(&shared), events)),

@@ -25,26 +25,13 @@ fn files_with(directory: &Path, texts: &[&str]) -> Vec<String> {
         let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
         wanted.push((format!("{text} in hex"), hex.into_bytes()));
     }
-    let mut found = Vec::new();
-    let mut open = vec![directory.to_owned()];
-    while let Some(path) = open.pop() {
-        if path.is_dir() {
-            open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-            continue;
-        }
-        // The store may take a file away between the listing and the look.
-        let bytes = match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            read => read.unwrap().to_ascii_lowercase(),
-        };
-        for (name, text) in &wanted {
-            let text = text.to_ascii_lowercase();
-            if bytes.windows(text.len()).any(|window| window == text) {
-                found.push(format!("{}: {name}", path.display()));
-            }
-        }
-    }
-    found
+    let wanted: Vec<(String, Vec<u8>)> =
+        wanted.into_iter().map(|(name, text)| (name, text.to_ascii_lowercase())).collect();
+    files_where(directory, |bytes| {
+        let bytes = bytes.to_ascii_lowercase();
+        let found = wanted.iter().filter(|(_, text)| holds(&bytes, text));
+        found.map(|(name, _)| name.clone()).collect()
+    })
 }
 
 const CANARIES: [&str; 6] =
@@ -196,7 +183,7 @@ async fn a_trace_finds_an_address_that_the_log_does_not_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_an_offline_key_are_served_sealed() {
-    let read = read_after("DELETE FROM secret_keys;").await;
+    let read = read_after("UPDATE messages SET shown = 1; DELETE FROM secret_keys;").await;
     for (body, subject) in &read {
         assert_eq!(subject, "Sealed message (keyset default)");
         let text = String::from_utf8(body.clone()).unwrap();

@@ -341,15 +341,14 @@ pub(super) fn rekey(
     user: String,
     old: &OldPassword,
     new: &NewPassword,
-    no_password: bool,
     json: bool,
 ) -> Result<(), Failure> {
     let proof = proof(old)?;
     let given = new.password_file.is_some() || new.password_stdin;
     let password = match &proof {
         _ if given => Some(Hidden(new_password(new)?)),
-        Proof::RecoveryKey(_) if !no_password => Some(Hidden(new_password(new)?)),
-        _ => None,
+        Proof::RecoveryKey(_) => Some(Hidden(new_password(new)?)),
+        Proof::Password(_) => None,
     };
     let value = ask(checked, Ask::Rekey { user, proof, password })?;
     if json {
@@ -361,11 +360,7 @@ pub(super) fn rekey(
         say!("Unchanged, because their secret keys are not here: {}", list(&keys.offline));
     }
     say!("Recovery key, shown only now; the old one opens nothing any more: {}", keys.recovery_key.text());
-    if keys.password {
-        say!("The password is set.");
-    } else {
-        say!("There is no password: set one with `mesyx user password` and the recovery key.");
-    }
+    say!("The password is set.");
     if !keys.revoked.is_empty() {
         say!("App passwords that are revoked, make new ones: {}", list(&keys.revoked));
     }

@@ -51,9 +51,7 @@ pub(super) fn execute(checked: &Checked, command: User) -> Result<(), Failure> {
             say!("The password of {name} is changed.");
             Ok(())
         }
-        User::Rekey { name, old, new, no_password, json } => {
-            super::keyset_keys::rekey(checked, name, &old, &new, no_password, json.json)
-        }
+        User::Rekey { name, old, new, json } => super::keyset_keys::rekey(checked, name, &old, &new, json.json),
         User::AppPassword { command } => app_password(checked, command),
     }
 }

@@ -58,8 +58,6 @@ pub(crate) struct NewKeys {
     pub(crate) name: String,
     /// Opens the user's messages where every password is lost.
     pub(crate) recovery_key: Hidden,
-    /// Whether there is a password.
-    pub(crate) password: bool,
     /// App passwords that are gone.
     pub(crate) revoked: Vec<String>,
     /// Keysets that were replaced.
@@ -70,8 +68,8 @@ pub(crate) struct NewKeys {
 
 impl From<Rekeyed> for NewKeys {
     fn from(rekeyed: Rekeyed) -> Self {
-        let Rekeyed { account, recovery_key, password, revoked, keysets, offline } = rekeyed;
-        Self { name: account.name, recovery_key: Hidden(recovery_key), password, revoked, keysets, offline }
+        let Rekeyed { account, recovery_key, revoked, keysets, offline } = rekeyed;
+        Self { name: account.name, recovery_key: Hidden(recovery_key), revoked, keysets, offline }
     }
 }
 

@@ -443,7 +443,9 @@ fn sealing_anew_killed_ten_times_ends_with_every_message_once() {
         let name = certificate.userids().next().unwrap().userid().value().to_vec();
         String::from_utf8(name).unwrap().strip_prefix("Mesyx keyset ").unwrap().to_owned()
     };
-    let rekeyed = instance.proven(&["user", "rekey", "alice", "--no-password", "--json"]);
+    let password = instance.beside("password");
+    fs::write(&password, "alice's new password").unwrap();
+    let rekeyed = instance.proven(&["user", "rekey", "alice", "--password-file", password.to_str().unwrap(), "--json"]);
     let rekeyed: serde_json::Value = serde_json::from_str(&rekeyed).unwrap();
     fs::write(&instance.recovery_key, rekeyed["recovery_key"].as_str().unwrap()).unwrap();
     let proof = instance.recovery_key.to_str().unwrap().to_owned();

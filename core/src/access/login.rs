@@ -214,10 +214,12 @@ impl Shared {
                 let _memory = shared.reserve_argon2()?;
                 let new = limiter.rewrap(&slot, &master, &password, params).await.ok_or_else(login_failed)?;
                 let write = KeyWrite::RewrapSlot { user, old: slot.encode(), new: new.to_stored() };
-                shared.store.write(Write::Keys(write)).await.map_err(stored)
+                shared.store.write(Write::Keys(write)).await.map_err(stored)?;
+                shared.scrubbed(user).await;
+                Ok::<_, Error>(())
             };
             match raised.await {
-                Ok(_) => tracing::info!(%user, ?params, "a password's slot was wrapped anew at a higher cost"),
+                Ok(()) => tracing::info!(%user, ?params, "a password's slot was wrapped anew at a higher cost"),
                 Err(error) => tracing::debug!(%user, %error, "a password's slot keeps its cost until the next login"),
             }
         });
@@ -317,3 +319,6 @@ fn too_many(wait: Duration) -> Error {
     let seconds = wait.as_secs().saturating_add(1);
     Error::new(ErrorKind::TooMany, format!("too many failed logins; try again in {seconds} s")).retry_after(wait)
 }
+
+#[cfg(test)]
+mod tests;

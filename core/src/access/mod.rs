@@ -142,11 +142,10 @@ impl Access {
         Place::new(user, mailbox, self.views.get(user, mailbox))
     }
 
-    /// A keyset's secret key has come: open sessions have it from now on.
-    pub(crate) fn keyset_came(&self, user: UserId, keyset: KeysetId, secrets: &[Cert]) {
-        if let Some(open) = lock(&self.open).get(&user) {
-            open.keys.insert(keyset, secrets);
-        }
+    /// A keyset's secret keys have come: open sessions have them from now on. Answers whether there are any such.
+    pub(crate) fn keyset_came(&self, user: UserId, keyset: KeysetId, secrets: &[Cert]) -> bool {
+        let open = lock(&self.open).get(&user).cloned();
+        open.inspect(|open| open.keys.insert(keyset, secrets)).is_some()
     }
 
     /// A keyset's secret key has gone: no open session has it any more, nor what was opened with it.
@@ -168,7 +167,7 @@ impl Access {
             }
         }
         for (keyset, key) in stored {
-            if !open.keys.has(keyset)
+            if !open.keys.has_all(keyset, &key.held)
                 && keyring.get(keyset).is_some()
                 && let Ok(secrets) = open.keys.wrapping_key().unwrap(key)
             {

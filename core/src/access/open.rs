@@ -11,7 +11,7 @@ use crate::instance::VerifiedAttestation;
 use crate::seal::{OpenError, PartContext, PartName, Sealed, SealedSessionKey, SessionKey, open_body, open_summary};
 use crate::store::{Attestation, Shown, StoredPart, part_digest};
 use futures_util::future::join_all;
-use mesyx_sdk::{Content, Entry, Error, MailboxId, MessageId, Summary, Timestamp, Uid, UserId, mime};
+use mesyx_sdk::{Content, Error, ErrorKind, MailboxId, MessageId, Summary, Timestamp, Uid, UserId, mime};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -75,15 +75,17 @@ impl Access {
 /// Why a part is not shown opened.
 #[derive(Debug, Clone)]
 enum Trouble {
-    /// It is to be shown sealed, or its keyset's secret key is not here.
-    Offline(KeysetId),
+    /// It is to be shown sealed.
+    Sealed(KeysetId),
+    /// It is to be shown opened, and its keyset's secret key has not come yet, or has just gone.
+    Absent,
     Damaged(String),
 }
 
 impl From<OpenError> for Trouble {
     fn from(error: OpenError) -> Self {
         match error {
-            OpenError::Offline(keyset) => Self::Offline(keyset),
+            OpenError::Offline(_) => Self::Absent,
             error => Self::Damaged(error.to_string()),
         }
     }
@@ -175,7 +177,10 @@ impl Opener {
             let uid = part.uid;
             let (content, readable) = match result {
                 Ok(content) => (self.shown_body(&place, &part, content).await?, true),
-                Err(trouble) => (self.stand_in_body(&place, &part, &trouble).await?, false),
+                Err(trouble) => match self.stand_in_body(&place, &part, &trouble).await? {
+                    Some(content) => (content, false),
+                    None => continue,
+                },
             };
             bodies.push(OpenedBody { uid, content, readable });
         }
@@ -260,13 +265,13 @@ impl Opener {
             }
             let keyset = part.session_key.keyset;
             if part.shown == Shown::Sealed {
-                return Err(Trouble::Offline(keyset));
+                return Err(Trouble::Sealed(keyset));
             }
             let context = PartContext { user, message: part.message, keyset };
             match keys.get(&part.session_key.id) {
                 Some(Ok(key)) => open(key, &context, &part.part).map_err(Trouble::from),
                 Some(Err(trouble)) => Err(trouble.clone()),
-                None => Err(Trouble::Offline(keyset)),
+                None => Err(Trouble::Absent),
             }
         };
         parts
@@ -313,9 +318,9 @@ impl Opener {
         part: &StoredPart,
         trouble: &Trouble,
     ) -> Result<Option<OpenedSummary>, Error> {
-        let Some(day) = self.day(place, part).await? else { return Ok(None) };
         let bodies = place.bodies(&*self.shared.store, &[part.uid], 1).await?;
         let Some(body) = bodies.into_iter().next().filter(|body| body.shown == part.shown) else { return Ok(None) };
+        let day = day(part);
         if let Trouble::Damaged(why) = trouble {
             tracing::error!(user = %self.user(), message = %part.message, why, "a summary can't be opened");
             let mut opened = self.open_all(place, vec![body.clone()], PartName::Body, open_body).await?;
@@ -323,31 +328,54 @@ impl Opener {
                 return Ok(Some(summary_of(&content, day, true)));
             }
         }
-        Ok(Some(summary_of(&self.shown(&body, day, trouble), day, false)))
+        Ok(Some(summary_of(&self.shown(&body, trouble)?, day, false)))
     }
 
-    async fn stand_in_body(&self, place: &Place, body: &StoredPart, trouble: &Trouble) -> Result<Content, Error> {
-        if let Trouble::Damaged(why) = trouble {
-            tracing::error!(user = %self.user(), message = %body.message, why, "a body can't be opened");
+    /// What stands in for a body. `None` where the message is not there any more as it was read.
+    async fn stand_in_body(
+        &self,
+        place: &Place,
+        body: &StoredPart,
+        trouble: &Trouble,
+    ) -> Result<Option<Content>, Error> {
+        match trouble {
+            Trouble::Sealed(_) => {}
+            Trouble::Absent => {
+                let now = place.bodies(&*self.shared.store, &[body.uid], 1).await?;
+                if now.first().is_none_or(|now| now.shown != body.shown) {
+                    return Ok(None);
+                }
+            }
+            Trouble::Damaged(why) => {
+                tracing::error!(user = %self.user(), message = %body.message, why, "a body can't be opened");
+            }
         }
-        let day = self.day(place, body).await?.unwrap_or(Timestamp(0));
-        Ok(self.shown(body, day, trouble))
+        self.shown(body, trouble).map(Some)
     }
 
-    fn shown(&self, body: &StoredPart, day: Timestamp, trouble: &Trouble) -> Content {
-        let Trouble::Offline(keyset) = trouble else { return unreadable::damaged(body.message, day) };
-        let directory = self.shared.directory();
-        let keyset_of = directory.keyrings.get(&self.user()).and_then(|keyring| keyring.get(*keyset));
-        let name = keyset_of.map(|keyset| keyset.name.as_str());
-        unreadable::offline(body.message, day, (*keyset, name), &body.session_key, &body.part)
+    /// What is shown of a part as it was read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] where it would be another thing at another moment.
+    fn shown(&self, body: &StoredPart, trouble: &Trouble) -> Result<Content, Error> {
+        match trouble {
+            Trouble::Damaged(_) => Ok(unreadable::damaged(body.message, day(body))),
+            Trouble::Absent => {
+                let text = "the secret key of these messages is coming or going; try again";
+                Err(Error::new(ErrorKind::Unavailable, text))
+            }
+            Trouble::Sealed(keyset) => {
+                let keyring = self.shared.keyring(self.user())?;
+                let name = keyring.get(*keyset).map(|keyset| keyset.name.as_str());
+                Ok(unreadable::offline(body.message, day(body), (*keyset, name), &body.session_key, &body.part))
+            }
+        }
     }
+}
 
-    /// The day of a message, which is known without a key; `None` where the message is gone.
-    async fn day(&self, place: &Place, part: &StoredPart) -> Result<Option<Timestamp>, Error> {
-        let snapshot = place.snapshot(&*self.shared.store).await?;
-        let entry = snapshot.entries.binary_search_by_key(&part.uid, |entry: &Entry| entry.uid);
-        Ok(entry.ok().map(|at| snapshot.entries[at].day))
-    }
+/// The day of a message, which is known without a key.
+fn day(part: &StoredPart) -> Timestamp {
+    Timestamp::from_seconds(i64::from(part.day) * 86_400)
 }
 
 fn cache_key(user: UserId, part: &StoredPart) -> SummaryKey {

@@ -8,7 +8,7 @@ use super::{OpenKeys, OpenUser};
 use crate::errors::stored;
 use crate::id::KeysetId;
 use crate::seal::PartName;
-use crate::store::{Shown, Store, StoreError, StoredPart};
+use crate::store::{SealedTo, Shown, Store, StoreError, StoredPart};
 use mesyx_sdk::{
     Changes, Entry, Error, ErrorKind, Flag, FlagChange, Flags, FlagsStored, Mailbox, MailboxId, MailboxName,
     MailboxStatus, MessageId, ModSeq, Snapshot, Timestamp, Uid, UserId,
@@ -127,7 +127,8 @@ impl UnlockedView {
             let some = some.inspect_err(|_| self.state().stale = true).map_err(stored)?;
             let Some(last) = some.last() else { break };
             after = last.at;
-            found.extend(some.into_iter().filter(|message| message.shown == Shown::Sealed));
+            let shown = |message: &SealedTo| message.shown == Shown::Sealed && self.keys.opens(&message.recipients);
+            found.extend(some.into_iter().filter(shown));
         }
         let present: HashSet<MessageId> = found.iter().map(|message| message.message).collect();
         let mut state = self.state();

@@ -7,7 +7,8 @@
 
 use super::vault::{derive, open, random, seal};
 use crate::id::KeysetId;
-use crate::store::StoredSecretKey;
+use crate::seal::RecipientId;
+use crate::store::{Held, StoredSecretKey};
 use mesyx_sdk::UserId;
 use minicbor::{Decode, Encode};
 use openpgp::Cert;
@@ -92,18 +93,28 @@ pub struct WrappingKey {
 }
 
 /// A certificate whose secret key is kept, as it stands in clear before the wrapped keys.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct Held {
+#[derive(Encode, Decode)]
+struct Listed {
     /// The certificate's fingerprint.
     #[cbor(n(0), with = "minicbor::bytes")]
-    pub fingerprint: Vec<u8>,
+    fingerprint: Vec<u8>,
 }
 
-/// The certificates whose secret keys are in a wrapped record, read without any key; what opens is what counts. `None` for records
-/// that don't say it (those of the first format: one certificate each).
+/// The fingerprints of the certificates whose secret keys are in a wrapped record, read without any key; what opens is what counts.
+/// `None` for records that don't say it (those of the first format: one certificate each).
 #[must_use]
-pub fn held(stored: &StoredSecretKey) -> Option<Vec<Held>> {
-    split(&stored.wrapped).ok().and_then(|(header, _)| minicbor::decode(header).ok())
+pub fn listed(stored: &StoredSecretKey) -> Option<Vec<Vec<u8>>> {
+    let (header, _) = split(&stored.wrapped).ok()?;
+    let listed: Vec<Listed> = minicbor::decode(header).ok()?;
+    Some(listed.into_iter().map(|listed| listed.fingerprint).collect())
+}
+
+/// What a certificate would open, were its secret parts here: of one with secret parts, those that are.
+pub(crate) fn holding(certificate: &Cert) -> Held {
+    let whole = !certificate.is_tsk();
+    let keys = certificate.keys().filter(|key| whole || key.key().has_secret());
+    let keys = keys.filter_map(|key| RecipientId::of(&key.key().keyid())).collect();
+    Held { fingerprint: certificate.fingerprint().as_bytes().to_vec(), keys }
 }
 
 impl WrappingKey {
@@ -128,7 +139,7 @@ impl WrappingKey {
         for secret in secrets {
             let bytes = Zeroizing::new(secret.as_tsk().to_vec().map_err(|_| KeyError::NoSecret)?);
             clear.extend_from_slice(&bytes);
-            list.push(Held { fingerprint: secret.fingerprint().as_bytes().to_vec() });
+            list.push(Listed { fingerprint: secret.fingerprint().as_bytes().to_vec() });
         }
         let header = minicbor::to_vec(list).map_err(|_| KeyError::Damaged)?;
         let length = u16::try_from(header.len()).map_err(|_| KeyError::Damaged)?;
@@ -138,7 +149,7 @@ impl WrappingKey {
         wrapped.extend_from_slice(&length.to_be_bytes());
         wrapped.extend_from_slice(&header);
         wrapped.extend_from_slice(&sealed);
-        Ok(StoredSecretKey { keyset, wrapped })
+        Ok(StoredSecretKey { keyset, wrapped, held: secrets.iter().map(holding).collect() })
     }
 
     /// Opens what [`WrappingKey::wrap`] made.

@@ -2,8 +2,8 @@
 
 use super::{KeyError, Keyring, MasterKey, WrappingKey};
 use crate::id::KeysetId;
-use crate::seal::{Format, OpenError, SealedSessionKey, SessionKey};
-use crate::store::StoredSecrets;
+use crate::seal::{Format, MOST_RECIPIENTS, OpenError, RecipientId, SealedSessionKey, SessionKey};
+use crate::store::{Held, StoredSecrets};
 use mesyx_sdk::UserId;
 use openpgp::crypto::KeyPair;
 use openpgp::packet::PKESK;
@@ -11,7 +11,7 @@ use openpgp::parse::{PacketParser, PacketParserResult, Parse};
 use openpgp::types::{PublicKeyAlgorithm, SymmetricAlgorithm};
 use openpgp::{Cert, Fingerprint, KeyID, Packet};
 use sequoia_openpgp as openpgp;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -34,18 +34,18 @@ struct Keys {
     /// Decryption keys by key id, which is all that a version 3 PKESK names; a fingerprint gives it too.
     pairs: HashMap<KeyID, KeyPair>,
     /// Which of them came with which keyset.
-    keysets: HashMap<KeysetId, Vec<KeyID>>,
+    keysets: HashMap<KeysetId, HashSet<KeyID>>,
+    /// Keysets whose stored secret keys can't be unwrapped.
+    damaged: HashSet<KeysetId>,
 }
 
-/// Most recipients of one session key that are looked at: more than a keyset has certificates.
-const MOST_RECIPIENTS: usize = 64;
-
 impl Unlocked {
-    /// Opens all of a user's secret keys. A keyset without one is offline.
+    /// Opens all of a user's secret keys. A keyset without one is offline. One that does not open under this master key, for this user and
+    /// its place, is logged and left out: its own messages can't be read, all else can.
     ///
     /// # Errors
-    /// [`KeyError::Damaged`] where a stored key does not open under this master key, for this user and its place, or stands in the
-    /// identity's place and is none of the user's identities.
+    /// [`KeyError::Damaged`] where the identity's does not open, as under another master key, or what stands in its place is none of the
+    /// user's identities.
     pub fn open(
         user: UserId,
         master: &MasterKey,
@@ -54,7 +54,16 @@ impl Unlocked {
     ) -> Result<Self, KeyError> {
         let mut keys = Keys::default();
         for stored in &secrets.secret_keys {
-            for secret in master.unwrap(user, stored)? {
+            let secrets = match (master.unwrap(user, stored), stored.keyset) {
+                (Ok(secrets), _) => secrets,
+                (Err(error), None) => return Err(error),
+                (Err(error), Some(keyset)) => {
+                    tracing::error!(%user, %keyset, %error, "a keyset's secret key can't be used: restore it from a backup, or bring it back from a file");
+                    keys.damaged.insert(keyset);
+                    continue;
+                }
+            };
+            for secret in secrets {
                 let fingerprint = secret.fingerprint();
                 let current = fingerprint == keyring.identity().fingerprint();
                 let known = current || keyring.earlier(&fingerprint).is_some();
@@ -154,6 +163,22 @@ impl Unlocked {
         keys.identity.iter().chain(&keys.earlier).cloned().collect()
     }
 
+    /// Whether a session key that is sealed to these opens.
+    #[must_use]
+    pub fn opens(&self, recipients: &[RecipientId]) -> bool {
+        let keys = self.keys();
+        recipients.iter().any(|recipient| keys.pairs.contains_key(&recipient.key_id()))
+    }
+
+    /// Whether all that is listed of a keyset's secret keys is here; where nothing is listed, whether any is.
+    #[must_use]
+    pub fn has_all(&self, keyset: KeysetId, held: &[Held]) -> bool {
+        let keys = self.keys();
+        let here = keys.keysets.get(&keyset);
+        let mut listed = held.iter().flat_map(|held| &held.keys);
+        here.is_some_and(|here| listed.all(|key| here.contains(&key.key_id())))
+    }
+
     /// Whether a secret key of a keyset is here.
     #[must_use]
     pub fn has(&self, keyset: KeysetId) -> bool {
@@ -182,7 +207,11 @@ impl Unlocked {
         if sealed.user != self.user {
             return Err(OpenError::Swapped("user"));
         }
-        let mut why = if self.has(sealed.keyset) { OpenError::NoKey } else { OpenError::Offline(sealed.keyset) };
+        let mut why = match (self.has(sealed.keyset), self.keys().damaged.contains(&sealed.keyset)) {
+            (true, _) => OpenError::NoKey,
+            (false, true) => OpenError::Damaged("the secret key of its keyset"),
+            (false, false) => OpenError::Offline(sealed.keyset),
+        };
         for packet in recipients(&sealed.packets)? {
             let Some(recipient) = packet.recipient().map(KeyID::from) else { continue };
             let Some(mut pair) = self.keys().pairs.get(&recipient).cloned() else { continue };
@@ -198,12 +227,13 @@ impl Unlocked {
 impl Keys {
     /// Takes in every unlocked secret key of a certificate: expired and revoked ones too, for what was sealed before.
     fn add(&mut self, keyset: KeysetId, secret: &Cert) {
+        self.damaged.remove(&keyset);
         let ids = self.keysets.entry(keyset).or_default();
         for key in secret.keys().unencrypted_secret() {
             if let Ok(pair) = key.key().clone().into_keypair() {
                 let id = key.key().keyid();
                 self.pairs.insert(id.clone(), pair);
-                ids.push(id);
+                ids.insert(id);
             }
         }
     }

@@ -6,8 +6,9 @@ use crate::core::Core;
 use crate::directory::Member;
 use crate::errors::stored;
 use crate::id::KeysetId;
-use crate::keys::{Keyring, held};
-use crate::store::{KeysetUse, StoredSecretKey};
+use crate::keys::{Keyring, listed};
+use crate::seal::RecipientId;
+use crate::store::{SealedUse, StoredSecretKey};
 use mesyx_sdk::Error;
 use openpgp::Cert;
 use sequoia_openpgp as openpgp;
@@ -16,8 +17,8 @@ use std::collections::BTreeSet;
 impl Core {
     /// What each secret key on this instance opens, of one user or of all; and what is sealed to keysets that have none here.
     ///
-    /// Counted by keyset, from indexes: no message is read. Needs no password, so that it trusts what the store says of the wrapped
-    /// keys; whether they open is seen at the next login.
+    /// Counted by the keys that session keys are sealed to: no message is read. A message that several secret keys here open is counted
+    /// for each. Needs no password, so that it trusts what the store says of the wrapped keys; whether they open is seen at the next login.
     ///
     /// # Errors
     /// [`mesyx_sdk::ErrorKind::NotFound`] for an unknown user; as the store's.
@@ -31,14 +32,15 @@ impl Core {
         for member in members {
             let Some(keyring) = directory.keyrings.get(&member.id) else { continue };
             let secrets = self.shared.store.secrets(member.id).await.map_err(stored)?;
-            let usage = self.shared.store.keyset_use(member.id).await.map_err(stored)?;
+            let usage = self.shared.store.sealed_use(member.id).await.map_err(stored)?;
             lines.extend(audit(&member, keyring, &secrets.secret_keys, &usage));
         }
         Ok(lines)
     }
 }
 
-fn audit(member: &Member, keyring: &Keyring, secrets: &[StoredSecretKey], usage: &[KeysetUse]) -> Vec<AuditLine> {
+fn audit(member: &Member, keyring: &Keyring, secrets: &[StoredSecretKey], usage: &[SealedUse]) -> Vec<AuditLine> {
+    let opened = Opened::by(secrets);
     let secret = |id: Option<KeysetId>| secrets.iter().find(|secret| secret.keyset == id);
     let mut lines = vec![identity(member, "identity", keyring.identity(), secret(None))];
     let mut told = BTreeSet::new();
@@ -53,14 +55,14 @@ fn audit(member: &Member, keyring: &Keyring, secrets: &[StoredSecretKey], usage:
         told.insert(keyset.id);
         let all = keyset.certificates().iter().map(|certificate| certificate.fingerprint().to_hex()).collect();
         let line = line(member, kind, Some(keyset.name.clone()), keyset.id, all);
-        lines.push(counted(line, keyset.id, secret(Some(keyset.id)), usage));
+        lines.extend(of_keyset(&line, keyset.id, secret(Some(keyset.id)), usage, &opened));
     }
     // What nothing else is known of: keysets that were removed, or that another instance has.
     let others: BTreeSet<KeysetId> =
         usage.iter().map(|usage| usage.keyset).chain(secrets.iter().filter_map(|secret| secret.keyset)).collect();
     for id in others.difference(&told) {
         let line = line(member, "removed keyset", None, *id, Vec::new());
-        lines.push(counted(line, *id, secret(Some(*id)), usage));
+        lines.extend(of_keyset(&line, *id, secret(Some(*id)), usage, &opened));
     }
     lines
 }
@@ -80,17 +82,74 @@ fn line(member: &Member, kind: &str, name: Option<String>, id: KeysetId, fingerp
     }
 }
 
-fn counted(mut line: AuditLine, id: KeysetId, secret: Option<&StoredSecretKey>, usage: &[KeysetUse]) -> AuditLine {
-    line.secret_here = secret.is_some();
-    if let Some(held) = secret.and_then(held) {
-        line.fingerprints = held.iter().map(|held| hex(&held.fingerprint)).collect();
+/// What the secret keys here open.
+struct Opened {
+    /// The keys whose secret parts are here.
+    keys: BTreeSet<RecipientId>,
+    /// Keysets with a secret key of which it is not known what it opens.
+    keysets: BTreeSet<KeysetId>,
+}
+
+impl Opened {
+    fn by(secrets: &[StoredSecretKey]) -> Self {
+        let of_keysets = || secrets.iter().filter_map(|secret| Some((secret.keyset?, &secret.held)));
+        Self {
+            keys: of_keysets().flat_map(|(_, held)| held).flat_map(|held| held.keys.iter().copied()).collect(),
+            keysets: of_keysets().filter(|(_, held)| held.is_empty()).map(|(keyset, _)| keyset).collect(),
+        }
     }
-    if let Some(usage) = usage.iter().find(|usage| usage.keyset == id) {
-        line.messages = usage.messages;
-        line.bytes = usage.bytes;
-        line.first_day = Some(day(usage.days.0));
-        line.last_day = Some(day(usage.days.1));
+
+    fn any(&self, usage: &SealedUse) -> bool {
+        self.keysets.contains(&usage.keyset) || usage.recipients.iter().any(|key| self.keys.contains(key))
     }
+}
+
+/// A line for each secret key of a keyset that is here; and one for what no secret key here opens, or where there is none.
+fn of_keyset(
+    line: &AuditLine,
+    id: KeysetId,
+    secret: Option<&StoredSecretKey>,
+    usage: &[SealedUse],
+    opened: &Opened,
+) -> Vec<AuditLine> {
+    let mut lines = Vec::new();
+    let mut here = Vec::new();
+    if let Some(secret) = secret {
+        let one = |fingerprints: &[String]| AuditLine {
+            secret_here: true,
+            fingerprints: fingerprints.to_vec(),
+            ..line.clone()
+        };
+        if secret.held.is_empty() {
+            here.extend(listed(secret).unwrap_or_default().iter().map(|fingerprint| hex(fingerprint)));
+            let shown = if here.is_empty() { &line.fingerprints } else { &here };
+            lines.push(counted(one(shown), usage, |usage| usage.keyset == id));
+        }
+        for held in &secret.held {
+            here.push(hex(&held.fingerprint));
+            let opens = |usage: &SealedUse| usage.recipients.iter().any(|key| held.keys.contains(key));
+            lines.push(counted(one(&[hex(&held.fingerprint)]), usage, opens));
+        }
+    }
+    let elsewhere = line.fingerprints.iter().filter(|fingerprint| !here.contains(fingerprint)).cloned().collect();
+    let rest = AuditLine { fingerprints: elsewhere, ..line.clone() };
+    let rest = counted(rest, usage, |usage| usage.keyset == id && !opened.any(usage));
+    if lines.is_empty() || rest.messages > 0 {
+        lines.push(rest);
+    }
+    lines
+}
+
+fn counted(mut line: AuditLine, usage: &[SealedUse], which: impl Fn(&SealedUse) -> bool) -> AuditLine {
+    let mut days: Option<(i32, i32)> = None;
+    for usage in usage.iter().filter(|usage| which(usage)) {
+        line.messages += usage.messages;
+        line.bytes += usage.bytes;
+        let (first, last) = days.unwrap_or(usage.days);
+        days = Some((first.min(usage.days.0), last.max(usage.days.1)));
+    }
+    line.first_day = days.map(|days| day(days.0));
+    line.last_day = days.map(|days| day(days.1));
     line
 }
 

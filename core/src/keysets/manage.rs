@@ -214,6 +214,9 @@ impl Core {
         if discard && let Some(open) = self.shared.access.open_user(user) {
             open.keys.remove(found.id);
         }
+        if discard {
+            self.shared.scrubbed(user).await;
+        }
         tracing::info!(%user, keyset = %found.id, discard, "a keyset was removed");
         Ok(Removed { name: found.name.clone(), messages, secret_here: secret_here && !discard, gone: discard })
     }
@@ -411,8 +414,10 @@ impl Core {
     }
 
     async fn put(&self, change: KeyChange) -> Result<(), Error> {
+        let user = change.user;
         self.shared.store.write(Write::PutKeys(Box::new(change))).await.map_err(stored)?;
-        self.shared.refresh().await
+        self.shared.refreshed(user).await;
+        Ok(())
     }
 
     async fn keyset_info(&self, member: &Member, id: KeysetId) -> Result<KeysetInfo, Error> {

@@ -104,7 +104,7 @@ pub struct AuditLine {
     pub name: Option<String>,
     /// The keyset's id.
     pub id: Option<String>,
-    /// Fingerprints of the certificates whose secret keys are here; of all certificates where it is not told apart, or none is.
+    /// The fingerprint of the certificate whose secret key this is; where none is here, those of the others. Several where it is not told apart.
     pub fingerprints: Vec<String>,
     /// A secret key is on this instance.
     pub secret_here: bool,

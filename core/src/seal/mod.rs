@@ -26,6 +26,7 @@ mod error;
 mod open;
 mod packet;
 mod padding;
+mod recipients;
 mod record;
 mod sealer;
 mod summary;
@@ -35,6 +36,8 @@ pub use open::{message, open_body, open_summary};
 pub(crate) use packet::Format;
 pub use packet::SessionKey;
 pub use padding::padded_length;
+pub(crate) use recipients::MOST_RECIPIENTS;
+pub use recipients::{RecipientId, recipients};
 pub(crate) use record::{RecordContext, open_record, seal_record};
 pub use sealer::{SealFor, Sealer};
 
@@ -66,6 +69,14 @@ pub struct SealedSessionKey {
     pub keyset: KeysetId,
     /// The PKESK packets.
     pub packets: Bytes,
+}
+
+impl SealedSessionKey {
+    /// The keys that it is sealed to: see [`recipients()`].
+    #[must_use]
+    pub fn recipients(&self) -> Vec<RecipientId> {
+        recipients(&self.packets)
+    }
 }
 
 /// One message, sealed for one user: what the store keeps.

@@ -28,8 +28,8 @@ use crate::directory::Member;
 use crate::errors::{broken, stored};
 use crate::id::KeysetId;
 use crate::keys::import::{ImportError, read_secret_keys};
-use crate::keys::{Keyring, Keyset, MasterKey};
-use crate::store::{KeyWrite, Shown, Write, Written};
+use crate::keys::{Keyring, Keyset, MasterKey, holding, listed};
+use crate::store::{Held, KeyWrite, SealedUse, Write, Written};
 use mesyx_sdk::{Error, ErrorKind, Secret, UserId};
 use sequoia_openpgp::Cert;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Core {
 }
 
 impl Shared {
-    fn keyring(&self, user: UserId) -> Result<Arc<Keyring>, Error> {
+    pub(crate) fn keyring(&self, user: UserId) -> Result<Arc<Keyring>, Error> {
         let directory = self.directory();
         directory.keyrings.get(&user).cloned().ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, "the user's keyring can't be read; the server's log says why")
@@ -75,8 +75,73 @@ impl Shared {
 
     /// Whether messages of a keyset are shown sealed, with its name in their subjects.
     pub(crate) async fn shows_sealed(&self, user: UserId, keyset: KeysetId) -> Result<bool, Error> {
-        let first = self.store.sealed_to(user, keyset, (0, 0), 1).await.map_err(stored)?;
-        Ok(first.first().is_some_and(|message| message.shown == Shown::Sealed))
+        self.store.shows_sealed(user, keyset).await.map_err(stored)
+    }
+
+    /// Lists what is in secret keys that an earlier format stored without saying so, from the certificates of their keysets. What is in
+    /// those of which that is not known here either counts as opening all of its keyset.
+    pub(crate) async fn list_secret_keys(&self) -> Result<(), Error> {
+        for (user, secret) in self.store.unlisted_secret_keys().await.map_err(stored)? {
+            let Some(keyset) = secret.keyset else { continue };
+            let directory = self.directory();
+            let Some(found) = directory.keyrings.get(&user).and_then(|keyring| keyring.get(keyset)) else { continue };
+            let all = found.certificates().iter().map(holding);
+            let held: Vec<Held> = match listed(&secret) {
+                Some(listed) => {
+                    let held: Vec<Held> = all.filter(|held| listed.contains(&held.fingerprint)).collect();
+                    if held.len() != listed.len() {
+                        continue;
+                    }
+                    held
+                }
+                // The first format had one certificate for each keyset, made here.
+                None => all.take(1).collect(),
+            };
+            self.write_keys(KeyWrite::List { user, keyset, held }).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads a file of secret keys for a keyset: each must be the secret part of one of its certificates, or of one that was among them
+    /// when messages were sealed.
+    async fn read_for(
+        &self,
+        user: UserId,
+        keyset: &Arc<Keyset>,
+        file: &Secret,
+        passphrase: Option<&Secret>,
+    ) -> Result<Vec<Cert>, Error> {
+        let (file, passphrase) = (file.clone(), passphrase.cloned());
+        let read = tokio::task::spawn_blocking(move || read_secret_keys(file.expose(), passphrase.as_ref()));
+        let secrets = read.await.map_err(|error| broken(&error))?.map_err(|error| refused(&error))?;
+        let present = |secret: &&Cert| {
+            let mut known = keyset.certificates().iter();
+            known.any(|certificate| certificate.fingerprint() == secret.fingerprint())
+        };
+        let others: Vec<&Cert> = secrets.iter().filter(|secret| !present(secret)).collect();
+        if others.is_empty() {
+            return Ok(secrets);
+        }
+        let used = self.store.sealed_use(user).await.map_err(stored)?;
+        let stored = self.store.secrets(user).await.map_err(stored)?.secret_keys;
+        let of_keyset = stored.iter().filter(|stored| stored.keyset == Some(keyset.id)).flat_map(|stored| &stored.held);
+        let held: Vec<&Held> = of_keyset.collect();
+        for secret in others {
+            let Held { fingerprint, keys } = holding(secret);
+            let opens =
+                |used: &SealedUse| used.keyset == keyset.id && used.recipients.iter().any(|id| keys.contains(id));
+            if !used.iter().any(opens) && !held.iter().any(|held| held.fingerprint == fingerprint) {
+                let own: Vec<_> = keyset.certificates().iter().map(|cert| cert.fingerprint().to_hex()).collect();
+                let text = format!(
+                    "the file holds the secret key of {}, which is no certificate of keyset {}, and no message there is sealed to it: give that of {}",
+                    secret.fingerprint(),
+                    keyset.name,
+                    own.join(" or ")
+                );
+                return Err(Error::new(ErrorKind::Invalid, text));
+            }
+        }
+        Ok(secrets)
     }
 
     async fn write_keys(&self, write: KeyWrite) -> Result<Written, Error> {
@@ -86,26 +151,6 @@ impl Shared {
 
 fn damaged(error: &impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Unavailable, format!("{error}; restore it from a backup"))
-}
-
-/// Reads a file of secret keys for a keyset: each must be the secret part of one of its certificates.
-async fn read_for(keyset: &Arc<Keyset>, file: &Secret, passphrase: Option<&Secret>) -> Result<Vec<Cert>, Error> {
-    let (file, passphrase) = (file.clone(), passphrase.cloned());
-    let read = tokio::task::spawn_blocking(move || read_secret_keys(file.expose(), passphrase.as_ref()));
-    let secrets = read.await.map_err(|error| broken(&error))?.map_err(|error| refused(&error))?;
-    for secret in &secrets {
-        if !keyset.certificates().iter().any(|certificate| certificate.fingerprint() == secret.fingerprint()) {
-            let own: Vec<_> = keyset.certificates().iter().map(|cert| cert.fingerprint().to_hex()).collect();
-            let text = format!(
-                "the file holds the secret key of {}, which is no certificate of keyset {}: give that of {}",
-                secret.fingerprint(),
-                keyset.name,
-                own.join(" or ")
-            );
-            return Err(Error::new(ErrorKind::Invalid, text));
-        }
-    }
-    Ok(secrets)
 }
 
 fn refused(error: &ImportError) -> Error {

@@ -1,6 +1,6 @@
 //! Secret keys go out, and come back.
 
-use super::{damaged, read_for};
+use super::damaged;
 use crate::admin::Proof;
 use crate::core::{Core, Shared};
 use crate::errors::broken;
@@ -80,7 +80,7 @@ impl Core {
         passphrase: Option<&Secret>,
     ) -> Result<KeysetShown, Error> {
         let (member, keyset) = self.user_and_keyset(name, keyset)?;
-        let held = read_for(&keyset, exported, passphrase).await?;
+        let held = self.shared.read_for(member.id, &keyset, exported, passphrase).await?;
         let _one = self.shared.administration.lock().await;
         let (_, secrets) = self.stored_secrets(member.id, &keyset, &proof).await?;
         if secrets.is_empty() {
@@ -112,7 +112,7 @@ impl Core {
     ) -> Result<KeysetShown, Error> {
         let (member, keyset) = self.user_and_keyset(name, keyset)?;
         let user = member.id;
-        let mut secrets = read_for(&keyset, file, passphrase).await?;
+        let mut secrets = self.shared.read_for(user, &keyset, file, passphrase).await?;
         let _one = self.shared.administration.lock().await;
         let (master, here) = self.stored_secrets(user, &keyset, &proof).await?;
         for other in here {
@@ -122,10 +122,17 @@ impl Core {
         }
         let wrapped = master.wrapping_key(user).wrap(Some(keyset.id), &secrets).map_err(|error| damaged(&error))?;
         let keyset_move = KeysetMove { user, keyset: keyset.id, shown: Shown::Opened };
-        let write = KeyWrite::Move { keyset: keyset_move, secret: Some(wrapped.wrapped) };
-        self.shared.write_keys(write).await?;
         // Before the first message is shown opened.
-        self.shared.access.keyset_came(user, keyset.id, &secrets);
+        let came = self.shared.access.keyset_came(user, keyset.id, &secrets);
+        let write = KeyWrite::Move { keyset: keyset_move, secret: Some(wrapped) };
+        if let Err(error) = self.shared.write_keys(write).await {
+            // Whatever of it is stored nevertheless comes back with the next look at what is stored.
+            if came {
+                self.shared.access.keyset_went(user, keyset.id);
+            }
+            self.shared.check_slots(user).await;
+            return Err(error);
+        }
         self.shared.end_unlocks(|view| (view.user, view.keyset) == (user, keyset.id));
         let messages = self.shared.finish_move(keyset_move).await?;
         tracing::info!(%user, keyset = %keyset.id, messages, "a keyset's secret key was brought back");
@@ -150,17 +157,21 @@ impl Shared {
     /// Answers how many messages got new UIDs.
     pub(crate) async fn finish_move(&self, keyset_move: KeysetMove) -> Result<u64, Error> {
         let KeysetMove { user, keyset, shown } = keyset_move;
-        let (mut after, mut total) = (0, 0);
+        let (mut after, mut changed, mut total) = (0, 0, 0);
         loop {
             let write = KeyWrite::Reshow { user, keyset, after, limit: AT_ONCE };
             let Written::Reshown { messages, next } = self.write_keys(write).await? else { break };
-            total += u64::from(messages);
-            match next {
-                Some(next) => after = next,
-                None if after == 0 => break,
-                // Once more from the first: a message may have come under an earlier session key meanwhile.
-                None => after = 0,
+            changed += u64::from(messages);
+            if let Some(next) = next {
+                after = next;
+                continue;
             }
+            if changed == 0 {
+                break;
+            }
+            // Once more from the first, until all are found as they should be.
+            total += changed;
+            (after, changed) = (0, 0);
         }
         self.write_keys(KeyWrite::EndMove { user, keyset }).await?;
         if shown == Shown::Sealed {
@@ -173,17 +184,23 @@ impl Shared {
     }
 
     /// As [`Shared::refresh`], where a failure must not undo what is durable.
-    pub(super) async fn refreshed(&self, user: UserId) {
+    pub(crate) async fn refreshed(&self, user: UserId) {
         if let Err(error) = self.refresh().await {
             tracing::error!(%user, %error, "the users can't be read anew; restart the server");
         }
     }
 
-    /// As [`Shared::scrub`], where a failure must not undo what is durable.
-    pub(super) async fn scrubbed(&self, user: UserId) {
-        if let Err(error) = self.scrub().await {
-            tracing::error!(%user, %error, "erased keys are still in the write-ahead log, until it is folded in at the next start");
+    /// As [`Shared::scrub`], where a failure must not undo what is durable, and who asked for it need not wait for a backup that runs.
+    pub(crate) async fn scrubbed(&self, user: UserId) {
+        if self.write_keys(KeyWrite::Scrub).await.is_ok() {
+            return;
         }
+        let Some(shared) = self.me.upgrade() else { return };
+        self.runtime.spawn(async move {
+            if let Err(error) = shared.scrub().await {
+                tracing::error!(%user, %error, "erased keys are still in the write-ahead log, until it is folded in at the next start");
+            }
+        });
     }
 
     /// Leaves no copy in the store's files of what was erased. A backup that runs may hold it up for a while.

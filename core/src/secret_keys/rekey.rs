@@ -7,7 +7,7 @@ use crate::errors::{broken, stored};
 use crate::id::{KeysetId, identity_id};
 use crate::keys::{KeyError, Keyset, MasterKey, Profile, Slot, SlotKind, generate_keyset};
 use crate::store::{KeyChange, KeysetMove, Shown, StoredSecretKey, Write};
-use mesyx_sdk::{Error, Secret, Timestamp, UserId};
+use mesyx_sdk::{Error, ErrorKind, Secret, Timestamp, UserId};
 use openpgp::Cert;
 use openpgp::serialize::MarshalInto;
 use openpgp::types::PublicKeyAlgorithm;
@@ -22,8 +22,6 @@ pub struct Rekeyed {
     pub account: Account,
     /// The new recovery key; the old one opens nothing any more.
     pub recovery_key: Secret,
-    /// Whether there is a password: the one that proved it, or the new one.
-    pub password: bool,
     /// Labels of the app passwords that are gone, because their texts are known to nobody here.
     pub revoked: Vec<String>,
     /// Names of the keysets that were replaced.
@@ -37,23 +35,27 @@ impl Core {
     /// the store together with a password. The old keysets are retired: their secret keys, wrapped anew, open old messages, and
     /// nothing is sealed to them any more. One write; every session ends.
     ///
-    /// The password is the one in `proof` unless a new one is given; with the recovery key and no new one there is none
-    /// afterwards. App passwords are revoked. The identity stays: the command `identity rotate` replaces it.
+    /// The password is the one in `proof` unless a new one is given. With the recovery key a new one must be given: the new recovery key is
+    /// in the answer alone, and were that lost on its way, nothing would open anything any more. App passwords are revoked. The
+    /// identity stays: the command `identity rotate` replaces it.
     ///
     /// # Errors
-    /// [`mesyx_sdk::ErrorKind::NotFound`], [`mesyx_sdk::ErrorKind::LoginFailed`], [`mesyx_sdk::ErrorKind::Invalid`] for a password that can't be set.
+    /// [`ErrorKind::NotFound`], [`ErrorKind::LoginFailed`], [`ErrorKind::Invalid`] for a password that can't be set, or none.
     pub async fn rekey(&self, name: &str, proof: Proof, password: Option<Secret>) -> Result<Rekeyed, Error> {
+        let password = match (password, &proof) {
+            (Some(new), _) => new,
+            (None, Proof::Password(same)) => same.clone(),
+            (None, Proof::RecoveryKey(_)) => {
+                let text = "with the recovery key, give a new password too: it is what remains should the new recovery key not reach you";
+                return Err(Error::new(ErrorKind::Invalid, text));
+            }
+        };
         let _one = self.shared.administration.lock().await;
         let member = self.member(name)?;
         let user = member.id;
         let (old_slots, old) = self.open_with(user, &proof).await?;
         let secrets = self.shared.store.secrets(user).await.map_err(stored)?;
-        let password = match (password, proof) {
-            (Some(new), _) => Some(new),
-            (None, Proof::Password(same)) => Some(same),
-            (None, Proof::RecoveryKey(_)) => None,
-        };
-        let slots = self.new_slots(user, password.as_ref(), None).await?;
+        let slots = self.new_slots(user, Some(&password), None).await?;
         let wrapping = slots.master.wrapping_key(user);
         let mut change = KeyChange::of(user);
         change.put_slots = slots.slots.iter().map(Slot::to_stored).collect();
@@ -79,7 +81,7 @@ impl Core {
         drop(here);
         let hold = self.shared.access.hold(user);
         self.shared.store.write(Write::PutKeys(Box::new(change))).await.map_err(stored)?;
-        // The only credential may be the new recovery key: nothing may keep it from being shown now.
+        // The new recovery key is in the answer alone: nothing may keep it back now.
         self.shared.refreshed(user).await;
         self.shared.access.end_all(user, "the user's keys were replaced");
         drop(hold);
@@ -92,7 +94,6 @@ impl Core {
         Ok(Rekeyed {
             account: Account::of(&member),
             recovery_key: slots.recovery_key,
-            password: password.is_some(),
             revoked: revoked.collect(),
             keysets,
             offline,

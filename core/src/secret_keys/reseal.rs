@@ -7,7 +7,6 @@
 //! The new parts are attested anew by this instance, and only in place of an attestation of its own: who took a message in stays the
 //! one who signs for it, so what the summary says of the message's origin is worth as much as before.
 
-use super::read_for;
 use crate::access::OpenKeys;
 use crate::admin::Proof;
 use crate::core::{Core, Shared};
@@ -125,6 +124,15 @@ impl Reseals {
         Ok(())
     }
 
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] after [`Reseals::stop`].
+    fn unless_stopped(&self) -> Result<(), Error> {
+        match self.stop.load(Ordering::Acquire) {
+            true => Err(Error::new(ErrorKind::Unavailable, "the server is stopping; start it again to go on")),
+            false => Ok(()),
+        }
+    }
+
     /// Has everything end after the batch that it is at, and waits for that.
     pub(crate) async fn stop(&self) {
         self.stop.store(true, Ordering::Release);
@@ -157,7 +165,9 @@ impl Core {
         to.recipients(Timestamp::now()).map_err(|error| invalid(error.to_string()))?;
         let secrets = match &new.key {
             ResealKey::Proof(proof) => self.stored_secrets(user, &from, proof).await?.1,
-            ResealKey::File { file, passphrase } => read_for(&from, file, passphrase.as_ref()).await?,
+            ResealKey::File { file, passphrase } => {
+                self.shared.read_for(user, &from, file, passphrase.as_ref()).await?
+            }
         };
         if secrets.is_empty() {
             return Err(invalid(format!("keyset {} is offline: give the file of its secret key", from.name)));
@@ -252,10 +262,7 @@ impl Work {
                 after = last.at;
                 let mut rest = listed.as_slice();
                 while !rest.is_empty() {
-                    if self.shared.reseals.stop.load(Ordering::Acquire) {
-                        let text = "the server is stopping; start it again to go on";
-                        return Err(Error::new(ErrorKind::Unavailable, text));
-                    }
+                    self.shared.reseals.unless_stopped()?;
                     let (now, later) = rest.split_at(batch(rest));
                     rest = later;
                     moved += self.some(now).await?;
@@ -274,6 +281,8 @@ impl Work {
         let bytes: u64 = messages.iter().map(|message| message.bytes).sum();
         // Sealed, open, and sealed again, for a moment all at once.
         let _memory = self.memory(bytes.saturating_mul(4)).await?;
+        // The keyset that they go to must not be taken away, nor that which they leave be moved, between the look at it and the write.
+        let _one = self.shared.administration.lock().await;
         let ids: Vec<MessageId> = messages.iter().map(|message| message.message).collect();
         let store = &self.shared.store;
         let summaries = store.parts_of(user, &ids, PartName::Summary, u64::MAX).await.map_err(stored)?;
@@ -311,6 +320,7 @@ impl Work {
         let budget = &self.shared.budget;
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(budget.total() / 2);
         for _ in 0..TRIES {
+            self.shared.reseals.unless_stopped()?;
             if let Some(reservation) = budget.reserve(bytes) {
                 return Ok(reservation);
             }

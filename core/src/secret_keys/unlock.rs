@@ -1,6 +1,5 @@
 //! A keyset's secret key in memory for a while, and the mailbox that it opens.
 
-use super::read_for;
 use crate::access::{OpenKeys, UnlockedView};
 use crate::core::{Core, Shared};
 use crate::errors::stored;
@@ -8,6 +7,7 @@ use crate::keys::{MasterKey, Unlocked};
 use crate::store::{Event, StoredSecrets};
 use crate::trace::rfc3339;
 use mesyx_sdk::{Error, ErrorKind, MailboxName, ModSeq, Secret, Timestamp, UserId};
+use sequoia_openpgp::Cert;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -62,12 +62,15 @@ impl Core {
                 "a keyset is unlocked for a second at least, and a week at most",
             ));
         }
+        let certificates = self.shared.read_for(user, &keyset, &new.file, new.passphrase.as_ref()).await?;
         let secrets = self.shared.store.secrets(user).await.map_err(stored)?;
-        if secrets.secret_keys.iter().any(|key| key.keyset == Some(keyset.id)) {
-            let text = format!("keyset {} is online: its messages are shown opened where they are", keyset.name);
-            return Err(Error::new(ErrorKind::Invalid, text));
+        if let Some(here) = secrets.secret_keys.iter().find(|key| key.keyset == Some(keyset.id)) {
+            let known = |cert: &Cert| here.held.iter().any(|held| held.fingerprint == cert.fingerprint().as_bytes());
+            if here.held.is_empty() || certificates.iter().all(known) {
+                let text = format!("keyset {} is online: its messages are shown opened where they are", keyset.name);
+                return Err(Error::new(ErrorKind::Invalid, text));
+            }
         }
-        let certificates = read_for(&keyset, &new.file, new.passphrase.as_ref()).await?;
         let keyring = self.shared.keyring(user)?;
         // Keys of its own: no other mailbox is opened with what is unlocked here.
         let keys = Unlocked::open(user, &MasterKey::random(), &StoredSecrets::default(), &keyring)

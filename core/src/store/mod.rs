@@ -16,7 +16,7 @@ pub use chat::CheckpointWrite;
 pub use queue::{
     Hold, JobChange, JobEnd, JobLater, NewJob, QueueProgress, QueueTotals, QueuedMessage, StoredJob, Submission,
 };
-pub use secret_keys::{KeyWrite, KeysetMove, Resealed, SealedTo, Shown};
+pub use secret_keys::{Held, KeyWrite, KeysetMove, Resealed, SealedTo, SealedUse, Shown};
 pub use sqlite::{Options, SqliteStore};
 
 use crate::id::{InstanceId, JobId, KeysetId, RecordId, SessionKeyId, SlotId};
@@ -152,6 +152,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// The sealed names of all that a bridge keeps, in no order.
     async fn checkpoints(&self, bridge: &str) -> Result<Vec<Vec<u8>>, StoreError>;
+
+    /// A user's messages by keyset and by the keys that they are sealed to. Reads every session key, no message.
+    async fn sealed_use(&self, user: UserId) -> Result<Vec<SealedUse>, StoreError>;
+
+    /// Whether any message that is sealed to a keyset is shown sealed, under the keyset's name.
+    async fn shows_sealed(&self, user: UserId, keyset: KeysetId) -> Result<bool, StoreError>;
+
+    /// Secret keys of keysets of which it is not known what they open, as earlier formats wrote them.
+    async fn unlisted_secret_keys(&self) -> Result<Vec<(UserId, StoredSecretKey)>, StoreError>;
 
     /// Counts for `status` and the metrics.
     async fn totals(&self) -> Result<Totals, StoreError>;
@@ -466,7 +475,7 @@ pub enum Written {
     Reshown {
         /// How many.
         messages: u32,
-        /// What to hand to the next [`KeyWrite::Reshow`]; `None` where none was left.
+        /// What to hand to the next [`KeyWrite::Reshow`]; `None` where all session keys were looked at.
         next: Option<u64>,
     },
     /// Messages were sealed anew: how many of those handed in.
@@ -579,6 +588,8 @@ pub struct StoredSecretKey {
     pub keyset: Option<KeysetId>,
     /// The wrapped key.
     pub wrapped: Vec<u8>,
+    /// What is in it, told without a password. Empty where that is not known: then it counts as opening all that is sealed to the keyset.
+    pub held: Vec<Held>,
 }
 
 /// One sealed part of a message in a mailbox, with the proof of who took it in.
@@ -592,6 +603,8 @@ pub struct StoredPart {
     pub session_key: Arc<SealedSessionKey>,
     /// How it is shown.
     pub shown: Shown,
+    /// The day of the message's internal date (days since 1970-01-01, UTC).
+    pub day: i32,
     /// The sealed bytes.
     pub part: Sealed,
     /// The instance's signature that covers this part.

@@ -1,9 +1,10 @@
 //! What happens to secret keys and to the messages under them, as a store is asked for it.
 
-use super::StoredSlot;
+use super::{StoredSecretKey, StoredSlot};
 use crate::id::{KeysetId, SessionKeyId};
-use crate::seal::SealedMessage;
+use crate::seal::{RecipientId, SealedMessage};
 use mesyx_sdk::{Flags, MessageId, UserId};
+use minicbor::{Decode, Encode};
 
 /// One change of secret keys, slots, or of what is shown. All are this instance's own.
 #[derive(Debug)]
@@ -18,15 +19,27 @@ pub enum KeyWrite {
         /// The slot as it is to be.
         new: StoredSlot,
     },
-    /// The messages of a keyset are to be shown otherwise: sealed, which takes its secret key away at the end, or opened, which
-    /// puts `secret` in. From here on new ones are shown so; the others follow by [`KeyWrite::Reshow`]. → [`super::Written::Done`]
+    /// The messages of a keyset are to be shown otherwise: sealed, which takes its secret key away at the end, or opened as far as the
+    /// secret keys here open them, which puts `secret` in. From here on new ones are shown so; the others follow by
+    /// [`KeyWrite::Reshow`]. → [`super::Written::Done`]
     Move {
         /// Which, and how they are to be shown.
         keyset: KeysetMove,
-        /// The wrapped secret key, for [`Shown::Opened`].
-        secret: Option<Vec<u8>>,
+        /// The keyset's wrapped secret key, for [`Shown::Opened`].
+        secret: Option<StoredSecretKey>,
     },
-    /// Shows about `limit` messages of a keyset on the move in the other way, under new UIDs. → [`super::Written::Reshown`]
+    /// What is in a secret key of which it was not known; its messages are looked at again as by [`KeyWrite::Move`] to
+    /// [`Shown::Opened`]. → [`super::Written::Done`]
+    List {
+        /// Whose.
+        user: UserId,
+        /// Of which keyset.
+        keyset: KeysetId,
+        /// What is in it.
+        held: Vec<Held>,
+    },
+    /// Shows at most `limit` messages of a keyset on the move in the other way, under new UIDs, of at most `limit` session keys.
+    /// → [`super::Written::Reshown`]
     Reshow {
         /// Whose.
         user: UserId,
@@ -59,10 +72,21 @@ pub enum KeyWrite {
     Reseal(Vec<Resealed>),
 }
 
+/// A certificate whose secret key is here, and what of it opens messages.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Held {
+    /// The certificate's fingerprint.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub fingerprint: Vec<u8>,
+    /// Its keys whose secret parts are here: session keys that are sealed to one of them open.
+    #[n(1)]
+    pub keys: Vec<RecipientId>,
+}
+
 /// How a message is shown under its UIDs, which change with it (RFC 3501, section 2.3.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Shown {
-    /// Opened, with the keyset's secret key.
+    /// Opened, with the keyset's secret key. Of a keyset on the move: as the secret keys that are here open each message.
     Opened,
     /// As it is stored, as PGP/MIME, whether a secret key is here or not.
     Sealed,
@@ -88,6 +112,8 @@ pub struct SealedTo {
     pub message: MessageId,
     /// The session key of its parts.
     pub session_key: SessionKeyId,
+    /// The keys that this is sealed to.
+    pub recipients: Vec<RecipientId>,
     /// See `mesyx_sdk::Entry::padded_size`.
     pub padded_size: u64,
     /// Sealed bytes of both parts.
@@ -98,6 +124,21 @@ pub struct SealedTo {
     pub shown: Shown,
     /// The flags of one of its placements; none where it has no placement yet.
     pub flags: Flags,
+}
+
+/// Messages of one keyset whose session keys are sealed to the same keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedUse {
+    /// Which keyset; it may be removed, or never have been known here.
+    pub keyset: KeysetId,
+    /// The keys, in order. One was enough to open them; of a keyset's certificates only those that could be sealed to then are there.
+    pub recipients: Vec<RecipientId>,
+    /// Messages, at least one.
+    pub messages: u64,
+    /// Their padded sizes added up, in bytes.
+    pub bytes: u64,
+    /// The days of the first and of the last internal date (days since 1970-01-01, UTC).
+    pub days: (i32, i32),
 }
 
 /// A message sealed anew.

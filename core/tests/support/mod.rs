@@ -134,3 +134,35 @@ pub async fn bodies(session: &Arc<dyn Session>, mailbox: MailboxId) -> Vec<Vec<u
 }
 
 pub const HELLO: &[u8] = b"From: Sender <sender@example.net>\r\nTo: alice@example.org\r\nSubject: hello\r\nDate: Sun, 22 Nov 2026 12:00:00 +0000\r\n\r\nHello, world.\r\n";
+
+/// Whether some bytes stand somewhere in others.
+pub fn holds(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
+}
+
+/// What is found in each file below a directory, with the file's path.
+pub fn files_where(directory: &Path, find: impl Fn(&[u8]) -> Vec<String>) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        // The store may take a file away between the listing and the look.
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            read => read.unwrap(),
+        };
+        found.extend(find(&bytes).into_iter().map(|name| format!("{}: {name}", path.display())));
+    }
+    found
+}
+
+/// Every file below a directory that holds one of these.
+pub fn files_holding(directory: &Path, wanted: &[Vec<u8>]) -> Vec<String> {
+    files_where(directory, |bytes| {
+        let any = wanted.iter().any(|text| holds(bytes, text));
+        any.then(|| "found".to_owned()).into_iter().collect()
+    })
+}

@@ -33,7 +33,7 @@ pub(super) async fn users_and_secrets(alice: Fixture) {
             user: alice.user,
             put_slots: vec![StoredSlot { id: SlotId([9; 16]), record: b"two".to_vec(), last_used: Some(5) }],
             remove_slots: vec![SlotId(alice.user.0)],
-            secret_keys: Some(vec![StoredSecretKey { keyset: None, wrapped: b"again".to_vec() }]),
+            secret_keys: Some(vec![StoredSecretKey { keyset: None, wrapped: b"again".to_vec(), held: Vec::new() }]),
         })
         .await;
     let secrets = alice.store.secrets(alice.user).await.expect("secrets");
@@ -49,7 +49,7 @@ pub(super) async fn users_and_secrets(alice: Fixture) {
 pub(super) async fn key_changes(alice: Fixture) {
     let user = alice.user;
     let (keyset, identity) = (KeysetId([1; 16]), KeysetId([2; 16]));
-    let secret = |keyset, wrapped: &[u8]| StoredSecretKey { keyset, wrapped: wrapped.to_vec() };
+    let secret = |keyset, wrapped: &[u8]| StoredSecretKey { keyset, wrapped: wrapped.to_vec(), held: Vec::new() };
     let mut change = KeyChange::of(user);
     change.identity = Some(b"new identity".to_vec());
     change.keep_identities = vec![(identity, b"identity".to_vec())];

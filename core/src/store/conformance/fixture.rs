@@ -200,8 +200,8 @@ pub(super) fn new_user(user: UserId, name: &str) -> NewUser {
         secrets: StoredSecrets {
             slots: vec![StoredSlot { id: SlotId(user.0), record: b"slot".to_vec(), last_used: None }],
             secret_keys: vec![
-                StoredSecretKey { keyset: None, wrapped: b"identity key".to_vec() },
-                StoredSecretKey { keyset: Some(keyset), wrapped: b"keyset key".to_vec() },
+                StoredSecretKey { keyset: None, wrapped: b"identity key".to_vec(), held: Vec::new() },
+                StoredSecretKey { keyset: Some(keyset), wrapped: b"keyset key".to_vec(), held: Vec::new() },
             ],
         },
         rotation: None,

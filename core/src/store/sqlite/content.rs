@@ -56,7 +56,7 @@ pub(super) fn put(
     };
     let size = i64::try_from(message.padded_size).map_err(|_| StoreError::Invalid("a message's size is impossible"))?;
     let (summary, body) = (&message.summary.0[..], &message.body.0[..]);
-    let shown = reshow::shown(tx, user, message.session_key.keyset)?;
+    let shown = reshow::shown(tx, user, &message.session_key)?;
     tx.sql("INSERT INTO messages VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?.execute(params![
         user,
         message.message.0,

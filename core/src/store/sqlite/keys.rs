@@ -6,10 +6,11 @@ use super::tx::Tx;
 use super::{Event, StoreError, reshow};
 use crate::id::KeysetId;
 use crate::operation::{LogEntry, Operation};
-use crate::seal::SealedSessionKey;
-use crate::store::{KeyChange, KeysetMove, KeysetUse, Shown};
+use crate::seal::{SealedSessionKey, recipients};
+use crate::store::{Held, KeyChange, KeysetMove, KeysetUse, SealedUse, Shown, StoredSecretKey};
 use mesyx_sdk::UserId;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::collections::BTreeMap;
 
 /// Carries out a change of a user's keys.
 pub(super) fn change(tx: &mut Tx<'_>, change: &KeyChange) -> Result<(), StoreError> {
@@ -117,6 +118,65 @@ pub(super) fn usage(connection: &Connection, user: UserId) -> Result<Vec<KeysetU
         let days = (row.get(3)?, row.get(4)?);
         Ok(KeysetUse { keyset: KeysetId(row.get(0)?), messages: number(1)?, bytes: number(2)?, days })
     })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// As [`usage`], by the keys too that messages are sealed to.
+pub(super) fn sealed_use(connection: &Connection, user: UserId) -> Result<Vec<SealedUse>, StoreError> {
+    const SQL: &str = "SELECT k.keyset, k.packets, count(*), sum(m.size), min(m.day), max(m.day)
+        FROM session_keys k JOIN messages m ON m.session_key = k.id
+        WHERE k.user = (SELECT id FROM users WHERE user = ?) GROUP BY k.id";
+    let mut select = connection.prepare_cached(SQL)?;
+    let mut rows = select.query([user.0])?;
+    let mut found: BTreeMap<_, SealedUse> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
+        let keyset = KeysetId(row.get(0)?);
+        let mut recipients = recipients(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?);
+        recipients.sort_unstable();
+        let (first, last) = (row.get(4)?, row.get(5)?);
+        let none = || SealedUse { keyset, recipients: recipients.clone(), messages: 0, bytes: 0, days: (first, last) };
+        let group = found.entry((keyset, recipients.clone())).or_insert_with(none);
+        group.messages += number(2)?;
+        group.bytes += number(3)?;
+        group.days = (group.days.0.min(first), group.days.1.max(last));
+    }
+    Ok(found.into_values().collect())
+}
+
+pub(super) fn shows_sealed(connection: &Connection, user: UserId, keyset: KeysetId) -> Result<bool, StoreError> {
+    const SQL: &str = "SELECT 1 FROM session_keys k JOIN messages m ON m.session_key = k.id
+        WHERE k.user = (SELECT id FROM users WHERE user = ?) AND k.keyset = ? AND m.shown <> 0";
+    Ok(connection.prepare_cached(SQL)?.exists(params![user.0, keyset.0])?)
+}
+
+/// The column `held`: nothing where it is not known.
+pub(super) fn listed(held: &[Held]) -> Result<Option<Vec<u8>>, StoreError> {
+    let encoded = (!held.is_empty()).then(|| minicbor::to_vec(held));
+    encoded.transpose().map_err(|error| StoreError::Backend(error.to_string()))
+}
+
+/// What [`listed`] wrote; nothing where that can't be read, so that it counts as not known.
+pub(super) fn held(column: Option<&[u8]>) -> Vec<Held> {
+    column.and_then(|bytes| minicbor::decode(bytes).ok()).unwrap_or_default()
+}
+
+/// The columns keyset, wrapped and held, the first of which is number `first`.
+pub(super) fn secret_key(row: &Row<'_>, first: usize) -> rusqlite::Result<StoredSecretKey> {
+    let keyset = row.get_ref(first)?.as_blob()?;
+    Ok(StoredSecretKey {
+        keyset: keyset.try_into().ok().map(KeysetId),
+        wrapped: row.get(first + 1)?,
+        held: held(row.get_ref(first + 2)?.as_blob_or_null()?),
+    })
+}
+
+/// Secret keys of keysets of which it is not known what they open.
+pub(super) fn unlisted(connection: &Connection) -> Result<Vec<(UserId, StoredSecretKey)>, StoreError> {
+    const SQL: &str = "SELECT u.user, s.keyset, s.wrapped, s.held FROM secret_keys s JOIN users u ON u.id = s.user
+        WHERE s.held IS NULL AND length(s.keyset) > 0";
+    let mut select = connection.prepare_cached(SQL)?;
+    let rows = select.query_map([], |row| Ok((UserId(row.get(0)?), secret_key(row, 1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

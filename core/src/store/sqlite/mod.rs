@@ -30,8 +30,9 @@ mod tx;
 mod writer;
 
 use super::{
-    Attest, Attestation, Event, KeyWrite, KeysetMove, KeysetUse, QueueTotals, RecordKind, SealedTo, Store, StoreError,
-    StoredJob, StoredPart, StoredRecord, StoredSecrets, StoredUser, Totals, Write, Written,
+    Attest, Attestation, Event, KeyWrite, KeysetMove, KeysetUse, QueueTotals, RecordKind, SealedTo, SealedUse, Store,
+    StoreError, StoredJob, StoredPart, StoredRecord, StoredSecretKey, StoredSecrets, StoredUser, Totals, Write,
+    Written,
 };
 use crate::id::{InstanceId, JobId, KeysetId, RecordId, SessionKeyId};
 use crate::operation::LogEntry;
@@ -471,6 +472,18 @@ impl Store for SqliteStore {
         limit: u32,
     ) -> Result<Vec<SealedTo>, StoreError> {
         self.read(move |connection| read::sealed_to(connection, user, keyset, after, limit)).await
+    }
+
+    async fn sealed_use(&self, user: UserId) -> Result<Vec<SealedUse>, StoreError> {
+        self.read(move |connection| keys::sealed_use(connection, user)).await
+    }
+
+    async fn shows_sealed(&self, user: UserId, keyset: KeysetId) -> Result<bool, StoreError> {
+        self.read(move |connection| keys::shows_sealed(connection, user, keyset)).await
+    }
+
+    async fn unlisted_secret_keys(&self) -> Result<Vec<(UserId, StoredSecretKey)>, StoreError> {
+        self.read(keys::unlisted).await
     }
 
     async fn keyset_moves(&self) -> Result<Vec<KeysetMove>, StoreError> {

@@ -6,10 +6,9 @@ use super::blobs::BlobName;
 use super::flags::FlagReader;
 use crate::id::{InstanceId, KeysetId, SessionKeyId, SlotId};
 use crate::operation::LogEntry;
-use crate::seal::{Sealed, SealedSessionKey};
+use crate::seal::{Sealed, SealedSessionKey, recipients};
 use crate::store::{
-    Attestation, KeysetMove, SealedTo, Shown, StoredPart, StoredSecretKey, StoredSecrets, StoredSlot, StoredUser,
-    Totals,
+    Attestation, KeysetMove, SealedTo, Shown, StoredPart, StoredSecrets, StoredSlot, StoredUser, Totals,
 };
 use bytes::Bytes;
 use mesyx_sdk::{
@@ -82,11 +81,8 @@ pub(super) fn secrets(connection: &Connection, of: UserId) -> Result<StoredSecre
     })?;
     let slots = slots.collect::<Result<_, _>>()?;
     let mut keys =
-        connection.prepare_cached("SELECT keyset, wrapped FROM secret_keys WHERE user = ? ORDER BY keyset")?;
-    let keys = keys.query_map([id], |row| {
-        let keyset = row.get_ref(0)?.as_blob()?;
-        Ok(StoredSecretKey { keyset: keyset.try_into().ok().map(KeysetId), wrapped: row.get(1)? })
-    })?;
+        connection.prepare_cached("SELECT keyset, wrapped, held FROM secret_keys WHERE user = ? ORDER BY keyset")?;
+    let keys = keys.query_map([id], |row| super::keys::secret_key(row, 0))?;
     Ok(StoredSecrets { slots, secret_keys: keys.collect::<Result<_, _>>()? })
 }
 
@@ -214,8 +210,8 @@ pub(super) enum Want {
 }
 
 /// Joined with the messages `m`, and what must be read of them; the number is the part's own size.
-const SUMMARY: &str = "SELECT m.message, k.id, m.attestation, length(m.summary), NULL, m.summary, m.shown";
-const BODY: &str = "SELECT m.message, k.id, m.attestation, m.body_bytes, m.blob, b.body, m.shown";
+const SUMMARY: &str = "SELECT m.message, k.id, m.attestation, length(m.summary), NULL, m.summary, m.shown, m.day";
+const BODY: &str = "SELECT m.message, k.id, m.attestation, m.body_bytes, m.blob, b.body, m.shown, m.day";
 
 pub(super) fn parts(
     connection: &Connection,
@@ -318,6 +314,7 @@ impl<'c> Gathering<'c> {
             message: MessageId(row.get(0)?),
             session_key: self.session_key(row.get(1)?)?,
             shown: shown(row.get(6)?),
+            day: row.get(7)?,
             part: Sealed(bytes.map(Bytes::copy_from_slice).unwrap_or_default()),
             attestation: attestation(self.connection, &mut self.attestations, row.get(2)?)?,
         };
@@ -360,7 +357,7 @@ pub(super) fn sealed_to(
     let id = user(connection, of)?;
     const SQL: &str =
         "SELECT k.id, m.id, m.message, k.session_key, m.size, length(m.summary) + m.body_bytes, m.day, m.shown,
-        p.flags, p.keywords FROM session_keys k JOIN messages m ON m.session_key = k.id
+        p.flags, p.keywords, k.packets FROM session_keys k JOIN messages m ON m.session_key = k.id
         LEFT JOIN placements p ON p.placement = (SELECT min(placement) FROM placements WHERE content = m.id)
         WHERE k.user = ?1 AND k.keyset = ?2 AND k.id >= ?3 AND (k.id > ?3 OR m.id > ?4) ORDER BY k.id, m.id LIMIT ?5";
     let mut select = connection.prepare_cached(SQL)?;
@@ -372,6 +369,7 @@ pub(super) fn sealed_to(
             at: (number(0)?, number(1)?),
             message: MessageId(row.get(2)?),
             session_key: SessionKeyId(row.get(3)?),
+            recipients: recipients(row.get_ref(10)?.as_blob()?),
             padded_size: number(4)?,
             bytes: number(5)?,
             day: row.get(6)?,

@@ -4,19 +4,24 @@
 //!   offline: begin (new mail is shown sealed) -> some, some, … -> end (secret key erased) -> scrub -> forget
 //!   online:  begin (secret key put in)        -> some, some, … -> end                     -> scrub -> forget
 //! ```
+//! A keyset may have certificates whose secret keys are elsewhere. So a message is shown opened where a secret key of its keyset is
+//! here *and* its session key is sealed to it; whatever came before or comes later, that is looked at for each session key.
+//!
 //! Killed anywhere between, every message is shown as its row says, under UIDs that never showed anything else; the row in
 //! `keyset_moves` says what to go on with.
 
 use super::apply::{find, relocate};
 use super::content::{self, Prepared};
+use super::keys::{held, listed};
 use super::resolve::{done, existing_user, put_secret_key};
 use super::tx::Tx;
 use super::{Event, StoreError, read};
 use crate::id::KeysetId;
-use crate::store::{KeyWrite, KeysetMove, Resealed, Shown, StoredSecretKey, Written};
+use crate::seal::{RecipientId, SealedSessionKey, recipients};
+use crate::store::{Held, KeyWrite, KeysetMove, Resealed, Shown, Written};
 use mesyx_sdk::{PlacementId, Uid, UserId};
 use rusqlite::{OptionalExtension, params};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Carries out one change; see [`resolve::run`].
 pub(super) fn run(tx: &mut Tx<'_>, write: KeyWrite, prepared: &[Prepared]) -> Result<Written, StoreError> {
@@ -29,10 +34,17 @@ pub(super) fn run(tx: &mut Tx<'_>, write: KeyWrite, prepared: &[Prepared]) -> Re
         }
         KeyWrite::Move { keyset, secret } => {
             let id = existing_user(tx, keyset.user)?;
-            if let Some(wrapped) = secret {
-                put_secret_key(tx, id, &StoredSecretKey { keyset: Some(keyset.keyset), wrapped })?;
+            if let Some(secret) = secret {
+                if secret.keyset != Some(keyset.keyset) {
+                    return Err(StoreError::Invalid("a secret key is another keyset's"));
+                }
+                put_secret_key(tx, id, &secret)?;
             }
             begin(tx, id, keyset).map(done)
+        }
+        KeyWrite::List { user, keyset, held } => {
+            let id = existing_user(tx, user)?;
+            list(tx, id, KeysetMove { user, keyset, shown: Shown::Opened }, &held).map(done)
         }
         KeyWrite::Reshow { user, keyset, after, limit } => {
             let id = existing_user(tx, user)?;
@@ -66,13 +78,43 @@ pub(super) const fn column(shown: Shown) -> i64 {
     }
 }
 
-/// How messages of a keyset that come now are shown: as the keyset's move says, else opened where its secret key is here.
-pub(super) fn shown(tx: &Tx<'_>, user: i64, keyset: KeysetId) -> Result<Shown, StoreError> {
-    if let Some(shown) = moving(tx, user, keyset)? {
-        return Ok(shown);
+/// How a message that comes now under a session key is shown.
+pub(super) fn shown(tx: &Tx<'_>, user: i64, key: &SealedSessionKey) -> Result<Shown, StoreError> {
+    Ok(Opens::now(tx, user, key.keyset)?.shown(&key.packets))
+}
+
+/// Which messages of a keyset are to be shown opened.
+enum Opens {
+    /// None: no secret key is here, or it is on its way out.
+    Nothing,
+    /// Those whose session keys are sealed to one of these keys.
+    These(BTreeSet<RecipientId>),
+    /// All: a secret key is here, and it is not known which.
+    All,
+}
+
+impl Opens {
+    fn now(tx: &Tx<'_>, user: i64, keyset: KeysetId) -> Result<Self, StoreError> {
+        if moving(tx, user, keyset)? == Some(Shown::Sealed) {
+            return Ok(Self::Nothing);
+        }
+        let mut select = tx.sql("SELECT held FROM secret_keys WHERE user = ? AND keyset = ?")?;
+        let held = select.query_row(params![user, keyset.0], |row| Ok(held(row.get_ref(0)?.as_blob_or_null()?)));
+        Ok(match held.optional()? {
+            None => Self::Nothing,
+            Some(held) if held.is_empty() => Self::All,
+            Some(held) => Self::These(held.into_iter().flat_map(|held| held.keys).collect()),
+        })
     }
-    let here = tx.sql("SELECT 1 FROM secret_keys WHERE user = ? AND keyset = ?")?.exists(params![user, keyset.0])?;
-    Ok(if here { Shown::Opened } else { Shown::Sealed })
+
+    fn shown(&self, packets: &[u8]) -> Shown {
+        let opens = match self {
+            Self::Nothing => false,
+            Self::These(keys) => recipients(packets).iter().any(|recipient| keys.contains(recipient)),
+            Self::All => true,
+        };
+        if opens { Shown::Opened } else { Shown::Sealed }
+    }
 }
 
 fn moving(tx: &Tx<'_>, user: i64, keyset: KeysetId) -> Result<Option<Shown>, StoreError> {
@@ -89,7 +131,17 @@ pub(super) fn begin(tx: &mut Tx<'_>, user: i64, to: KeysetMove) -> Result<(), St
     Ok(())
 }
 
-/// The next messages that are shown the old way. Each session key is looked at again until all of its messages are done.
+/// What is in a secret key becomes known; its messages are looked at again, unless they are on their way already.
+fn list(tx: &mut Tx<'_>, user: i64, to: KeysetMove, held: &[Held]) -> Result<(), StoreError> {
+    let mut update = tx.sql("UPDATE secret_keys SET held = ? WHERE user = ? AND keyset = ? AND held IS NULL")?;
+    let known = update.execute(params![listed(held)?, user, to.keyset.0])? > 0;
+    if known && moving(tx, user, to.keyset)?.is_none() {
+        begin(tx, user, to)?;
+    }
+    Ok(())
+}
+
+/// The next messages that are shown the old way, of the next session keys. A session key with more of them than that is the next again.
 pub(super) fn some(
     tx: &mut Tx<'_>,
     user: i64,
@@ -97,22 +149,39 @@ pub(super) fn some(
     after: u64,
     limit: u32,
 ) -> Result<Written, StoreError> {
-    let Some(shown) = moving(tx, user, keyset)? else { return Ok(Written::Reshown { messages: 0, next: None }) };
-    const SQL: &str = "SELECT m.id, k.id FROM session_keys k JOIN messages m ON m.session_key = k.id
-        WHERE k.user = ? AND k.keyset = ? AND k.id >= ? AND m.shown <> ? ORDER BY k.id LIMIT ?";
-    let mut select = tx.sql(SQL)?;
-    let after = i64::try_from(after).unwrap_or(i64::MAX);
-    let found = select.query_map(params![user, keyset.0, after, column(shown), limit], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
-    })?;
-    let found = found.collect::<Result<Vec<_>, _>>()?;
-    let contents: Vec<i64> = found.iter().map(|(content, _)| *content).collect();
-    for content in &contents {
-        tx.sql("UPDATE messages SET shown = ? WHERE id = ?")?.execute(params![column(shown), content])?;
+    if moving(tx, user, keyset)?.is_none() {
+        return Ok(Written::Reshown { messages: 0, next: None });
     }
+    let opens = Opens::now(tx, user, keyset)?;
+    const KEYS: &str =
+        "SELECT id, packets FROM session_keys WHERE user = ? AND keyset = ? AND id >= ? ORDER BY id LIMIT ?";
+    let mut select = tx.sql(KEYS)?;
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let mut keys = select.query(params![user, keyset.0, after, limit])?;
+    const OLD: &str = "SELECT id FROM messages WHERE session_key = ? AND shown <> ? ORDER BY id LIMIT ?";
+    let mut old = tx.sql(OLD)?;
+    let (mut contents, mut looked_at, mut next) = (Vec::new(), 0, None);
+    while let Some(key) = keys.next()? {
+        let id: i64 = key.get(0)?;
+        let shown = column(opens.shown(key.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?));
+        let room = (limit as usize).saturating_sub(contents.len());
+        let most = i64::try_from(room).unwrap_or(i64::MAX).saturating_add(1);
+        let found = old.query_map(params![id, shown, most], |row| row.get::<_, i64>(0))?;
+        let found = found.collect::<Result<Vec<_>, _>>()?;
+        contents.extend(found.iter().take(room).map(|content| (*content, shown)));
+        looked_at += 1;
+        if found.len() > room {
+            next = Some(id.unsigned_abs());
+            break;
+        }
+        next = (looked_at == limit).then(|| id.unsigned_abs() + 1);
+    }
+    for (content, shown) in &contents {
+        tx.sql("UPDATE messages SET shown = ? WHERE id = ?")?.execute(params![shown, content])?;
+    }
+    let contents: Vec<i64> = contents.into_iter().map(|(content, _)| content).collect();
     renumber(tx, &contents)?;
-    let next = found.last().map(|(_, key)| key.unsigned_abs());
-    Ok(Written::Reshown { messages: u32::try_from(found.len()).unwrap_or(u32::MAX), next })
+    Ok(Written::Reshown { messages: u32::try_from(contents.len()).unwrap_or(u32::MAX), next })
 }
 
 /// Gives every placement of these contents a new UID in its mailbox; within a mailbox they keep their order. What no session had
@@ -126,7 +195,7 @@ fn renumber(tx: &mut Tx<'_>, contents: &[i64]) -> Result<(), StoreError> {
             placed.insert((row.get(0)?, row.get(1)?), PlacementId(row.get(2)?));
         }
     }
-    let mailboxes: std::collections::BTreeSet<i64> = placed.keys().map(|(mailbox, _)| *mailbox).collect();
+    let mailboxes: BTreeSet<i64> = placed.keys().map(|(mailbox, _)| *mailbox).collect();
     let mut claimed = Vec::new();
     for mailbox in mailboxes {
         let row = tx.mailbox(mailbox)?;
@@ -148,17 +217,18 @@ fn renumber(tx: &mut Tx<'_>, contents: &[i64]) -> Result<(), StoreError> {
 }
 
 pub(super) fn end(tx: &mut Tx<'_>, user: i64, of: UserId, keyset: KeysetId) -> Result<(), StoreError> {
-    let Some(shown) = moving(tx, user, keyset)? else { return Ok(()) };
+    // Where they are shown opened, each message is shown as its own row says, and nothing goes now.
+    if moving(tx, user, keyset)? != Some(Shown::Sealed) {
+        return Ok(());
+    }
     const LEFT: &str = "SELECT 1 FROM session_keys k JOIN messages m ON m.session_key = k.id
         WHERE k.user = ? AND k.keyset = ? AND m.shown <> ?";
-    if tx.sql(LEFT)?.exists(params![user, keyset.0, column(shown)])? {
+    if tx.sql(LEFT)?.exists(params![user, keyset.0, column(Shown::Sealed)])? {
         return Err(StoreError::Invalid("messages remain that are shown the old way"));
     }
-    if shown == Shown::Sealed {
-        let mut delete = tx.sql("DELETE FROM secret_keys WHERE user = ? AND keyset = ?")?;
-        delete.execute(params![user, keyset.0])?;
-        tx.effects.event(Event::Secrets(of));
-    }
+    let mut delete = tx.sql("DELETE FROM secret_keys WHERE user = ? AND keyset = ?")?;
+    delete.execute(params![user, keyset.0])?;
+    tx.effects.event(Event::Secrets(of));
     Ok(())
 }
 
@@ -194,7 +264,7 @@ pub(super) fn reseal(
     super::keys::refuse_removed(tx, &message.session_key)?;
     let session_key = content::session_key(tx, user, &message.session_key)?;
     let attestation = content::own(tx, &prepared.digests);
-    let shown = shown(tx, user, message.session_key.keyset)?;
+    let shown = shown(tx, user, &message.session_key)?;
     let size = i64::try_from(message.padded_size).map_err(|_| StoreError::Invalid("a message's size is impossible"))?;
     let (summary, body) = (&message.summary.0[..], &message.body.0[..]);
     const UPDATE: &str =

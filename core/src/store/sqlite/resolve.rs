@@ -30,7 +30,7 @@ pub(super) fn run(tx: &mut Tx<'_>, write: Write, prepared: &[Prepared]) -> Resul
             let id = existing_user(tx, user)?;
             perform(tx, Operation::PutKeyset { user, keyset, record })?;
             if let Some(wrapped) = secret {
-                put_secret_key(tx, id, &StoredSecretKey { keyset: Some(keyset), wrapped })?;
+                put_secret_key(tx, id, &StoredSecretKey { keyset: Some(keyset), wrapped, held: Vec::new() })?;
                 tx.effects.event(Event::Secrets(user));
             }
             Ok(Written::Done)
@@ -150,7 +150,8 @@ pub(super) fn put_slot(tx: &Tx<'_>, user: i64, slot: &StoredSlot) -> Result<(), 
 
 pub(super) fn put_secret_key(tx: &Tx<'_>, user: i64, key: &StoredSecretKey) -> Result<(), StoreError> {
     let keyset = key.keyset.as_ref().map_or(&[][..], |keyset| &keyset.0[..]);
-    tx.sql("INSERT OR REPLACE INTO secret_keys VALUES (?, ?, ?)")?.execute(params![user, keyset, key.wrapped])?;
+    let mut put = tx.sql("INSERT OR REPLACE INTO secret_keys (user, keyset, wrapped, held) VALUES (?, ?, ?, ?)")?;
+    put.execute(params![user, keyset, key.wrapped, super::keys::listed(&key.held)?])?;
     Ok(())
 }
 

@@ -181,8 +181,8 @@ const FORMAT_2: &str = concat!(
     include_str!("format_2/keysets.sql")
 );
 
-/// Conversations, groups, and what bridges keep.
-const FORMAT_3: &str = include_str!("format_3/chat.sql");
+/// Conversations, groups, and what bridges keep; which secret keys are here, told without a password.
+const FORMAT_3: &str = concat!(include_str!("format_3/chat.sql"), include_str!("format_3/keysets.sql"));
 
 /// Brings the store to [`FORMAT`], each step in a transaction of its own.
 ///

@@ -26,6 +26,12 @@ UPDATE messages SET shown = 1 WHERE session_key IN (
     SELECT s.id FROM session_keys s
     WHERE NOT EXISTS (SELECT 1 FROM secret_keys k WHERE k.user = s.user AND k.keyset = s.keyset)
 );
+-- Programs of the first format showed a sealed message without the checksum of its armor: what a mailbox with such shows changes (RFC 3501,
+-- section 2.3.1.1).
+UPDATE meta SET uid_validity = 1 + max(uid_validity, (SELECT coalesce(max(uid_validity), 0) FROM mailboxes))
+    WHERE EXISTS (SELECT 1 FROM messages WHERE shown = 1);
+UPDATE mailboxes SET uid_validity = (SELECT uid_validity FROM meta)
+    WHERE id IN (SELECT p.mailbox FROM placements p JOIN messages m ON m.id = p.content WHERE m.shown = 1);
 -- Keysets whose messages are on their way to be shown otherwise: `shown` as above. What was begun is finished at the next start.
 CREATE TABLE keyset_moves (
     user INTEGER NOT NULL REFERENCES users ON DELETE CASCADE,

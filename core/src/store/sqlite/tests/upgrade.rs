@@ -1,14 +1,15 @@
 //! A store that an earlier release wrote opens with this one, with everything in it.
 
 use super::{open_with, unsynced};
-use crate::id::JobId;
+use crate::id::{JobId, KeysetId, SessionKeyId};
 use crate::store::conformance::Fixture;
 use crate::store::sqlite::{FILE, schema};
 use crate::store::{NewJob, QueuedMessage, Submission, Write};
 use bytes::Bytes;
-use mesyx_sdk::{Flag, MessageId};
+use mesyx_sdk::{Flag, MessageId, Role};
 use rusqlite::Connection;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Rewrites the store in `directory` as the first release would have: its schema, and of each of its tables the columns that it had.
 fn as_format_1(directory: &Path) {
@@ -74,4 +75,33 @@ async fn a_store_of_the_first_release_is_brought_to_todays_format() {
     assert_eq!(alice.store.queue_totals().await.expect("totals").jobs, 1);
     alice.store.close().await;
     assert_eq!(version(&alice.place), schema::FORMAT);
+}
+
+#[tokio::test]
+async fn mailboxes_whose_sealed_messages_look_otherwise_now_get_a_new_uid_validity() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let alice = Fixture::new(directory.path().join("store"), open_with(unsynced())).await;
+    alice.append(alice.inbox(), 2).await;
+    let mut key = (*alice.key).clone();
+    (key.id, key.keyset) = (SessionKeyId::random(), KeysetId::random());
+    let offline = Fixture { key: Arc::new(key), ..alice.clone() };
+    let (drafts, archive) = (alice.mailbox(Role::Drafts), alice.mailbox(Role::Archive));
+    offline.append(drafts, 1).await;
+    let validities = async |alice: &Fixture| {
+        let mut found = Vec::new();
+        for mailbox in [alice.inbox(), drafts, archive] {
+            found.push(alice.store.status(alice.user, mailbox).await.expect("status").uid_validity);
+        }
+        found
+    };
+    let before = validities(&alice).await;
+    drop(offline);
+    alice.store.close().await;
+    as_format_1(&alice.place);
+    let alice = alice.restarted().await;
+    let after = validities(&alice).await;
+    assert_eq!((after[0], after[2]), (before[0], before[2]), "nothing is shown otherwise there");
+    assert!(before.iter().all(|validity| after[1] > *validity));
+    let work = alice.create("Work").await;
+    assert!(alice.store.status(alice.user, work).await.expect("status").uid_validity > after[1]);
 }

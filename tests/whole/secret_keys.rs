@@ -7,7 +7,7 @@ use crate::tools::{python, run, succeed};
 use mesyx_core::Core;
 use mesyx_core::instance::InstanceKey;
 use mesyx_core::settings::Settings;
-use mesyx_core::store::{Options, Shown, SqliteStore, Store};
+use mesyx_core::store::{Options, Shown, SqliteStore, Store, StoreError};
 use mesyx_sdk::{
     Address, ClientInfo, Content, Credentials, Dsn, Envelope, Importance, Kind, MessageId, Origin, Recipient, Role,
     Secret, Session, Style, Timestamp, Uid,
@@ -72,8 +72,19 @@ def opened(box='INBOX'):
         let mut settings =
             Settings::new(home.join("data"), home.join("instance.key"), "mail.example.org".into(), domain);
         settings.login.grace = Duration::ZERO;
-        runtime.block_on(Core::open(settings)).unwrap()
+        unlocked(|| runtime.block_on(Core::open(settings.clone())), |error| error.message().contains("in use"))
     }
+}
+
+/// Opens a store. A process that another test starts at the same moment has the lock's file open until it runs its own program.
+fn unlocked<T, E: std::fmt::Debug>(open: impl Fn() -> Result<T, E>, in_use: impl Fn(&E) -> bool) -> T {
+    for _ in 0..100 {
+        match open() {
+            Err(error) if in_use(&error) => std::thread::sleep(Duration::from_millis(20)),
+            result => return result.unwrap(),
+        }
+    }
+    open().unwrap()
 }
 
 fn letter(number: usize) -> Vec<u8> {
@@ -360,11 +371,18 @@ fn a_file_locked_with_a_passphrase_opens_with_gnupg_and_nothing_is_overwritten()
     assert!(still.contains("Subject: number 1"), "{still}");
 }
 
+/// The store, where no server runs.
+fn opened(instance: &Instance, key: &Arc<InstanceKey>) -> SqliteStore {
+    let directory = instance.data().join("store");
+    let open = || SqliteStore::open(&directory, Options::default(), Arc::clone(key) as _);
+    unlocked(open, |error| matches!(error, StoreError::InUse(_)))
+}
+
 /// What every UID of alice's INBOX shows, as the store says with nothing running: which message, and how. And whether the
 /// keyset's secret key is there.
 fn shown(instance: &Instance, runtime: &tokio::runtime::Runtime) -> (BTreeMap<Uid, (MessageId, Shown)>, bool) {
     let key = Arc::new(InstanceKey::load(&instance.home().join("instance.key")).unwrap());
-    let store = SqliteStore::open(&instance.data().join("store"), Options::default(), key).unwrap();
+    let store = opened(instance, &key);
     runtime.block_on(async {
         let user = store.users().await.unwrap()[0].user;
         let mailboxes = store.mailboxes(user).await.unwrap();
@@ -491,7 +509,7 @@ fn sealing_anew_killed_ten_times_ends_with_every_message_once() {
 /// Messages that are sealed to another keyset than most new ones: those of the keyset that was retired.
 fn remaining(instance: &Instance, runtime: &tokio::runtime::Runtime) -> u64 {
     let key = Arc::new(InstanceKey::load(&instance.home().join("instance.key")).unwrap());
-    let store = SqliteStore::open(&instance.data().join("store"), Options::default(), key).unwrap();
+    let store = opened(instance, &key);
     runtime.block_on(async {
         let found = &store.users().await.unwrap()[0];
         let ring = mesyx_core::keys::Keyring::decode(&found.identity, &found.keysets).unwrap();

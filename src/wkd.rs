@@ -26,15 +26,26 @@ pub(crate) struct WebKeys {
     https: Https,
 }
 
-/// Where the core looks for keys. Without certificate authorities to believe there is nowhere to look, which the log says.
-pub(crate) fn source(dns: &DnsConfig, https: &HttpsConfig) -> Option<Arc<dyn KeySource>> {
+/// Where the core looks for keys. Without certificate authorities to believe nobody can be asked, which the log says, and which
+/// the operator may want to hold messages for.
+pub(crate) fn source(dns: &DnsConfig, https: &HttpsConfig) -> Arc<dyn KeySource> {
     let made = Dns::new(dns).and_then(|dns| Https::new(https, dns).map_err(|error| error.to_string()));
     match made {
-        Ok(https) => Some(Arc::new(WebKeys { https })),
+        Ok(https) => Arc::new(WebKeys { https }),
         Err(error) => {
             tracing::warn!(error, "keys of correspondents can't be looked for by WKD");
-            None
+            Arc::new(Unable(error))
         }
+    }
+}
+
+/// Nobody can be asked: why.
+struct Unable(String);
+
+#[async_trait]
+impl KeySource for Unable {
+    async fn find(&self, _: &MailAddress) -> Result<Option<Vec<u8>>, LookupError> {
+        Err(LookupError(format!("this server can't ask: {}", self.0)))
     }
 }
 
@@ -101,6 +112,14 @@ fn escaped(local: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn without_authorities_every_lookup_fails() {
+        let roots = Some(std::path::PathBuf::from("/nowhere/roots.pem"));
+        let source = source(&DnsConfig::default(), &HttpsConfig { roots, ..HttpsConfig::default() });
+        let found = source.find(&"bob@example.net".parse().unwrap()).await;
+        assert!(found.is_err_and(|error| error.0.contains("/nowhere/roots.pem")));
+    }
 
     #[test]
     fn local_parts_are_escaped() {

@@ -29,6 +29,10 @@ pub(crate) struct Queue {
     /// How many seconds one attempt may take: half an hour. The end of a message alone may take 10 minutes (RFC 5321, section 4.5.3.2.6).
     #[schemars(range(min = 10, max = 86_400))]
     pub(crate) attempt: u64,
+    /// How many seconds a bridge has beyond that to give its answer; then it counts as dead, and its messages are free for the next
+    /// attempt. At most a minute.
+    #[schemars(range(min = 1, max = 60))]
+    pub(crate) grace: u64,
     /// Attempts at once. Each costs a connection, and memory for its message.
     #[schemars(range(min = 1, max = 10_000))]
     pub(crate) attempts: usize,
@@ -53,6 +57,7 @@ impl Default for Queue {
             delay_notice: core.delay_notice.as_secs(),
             key_retry: core.key_retry.as_secs(),
             attempt: core.attempt.as_secs(),
+            grace: core.grace.as_secs(),
             attempts: core.attempts,
             attempts_per_destination: core.attempts_per_destination,
             recipients_per_attempt: core.recipients_per_attempt,
@@ -78,6 +83,7 @@ impl Queue {
             delay_notice: Duration::from_secs(self.delay_notice),
             key_retry: Duration::from_secs(self.key_retry),
             attempt: Duration::from_secs(self.attempt),
+            grace: Duration::from_secs(self.grace),
             attempts: self.attempts,
             attempts_per_destination: self.attempts_per_destination,
             recipients_per_attempt: self.recipients_per_attempt,

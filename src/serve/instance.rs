@@ -71,7 +71,7 @@ impl Instance {
             return Err(Failure::new("the configuration names no domain"));
         };
         let core = Core::open(checked.core).await?;
-        core.set_key_source(key_source);
+        core.set_key_source(Some(key_source));
         let services: Arc<dyn Services> = Arc::new(CoreServices {
             core: Arc::clone(&core),
             hostname: hostname.clone(),
@@ -193,7 +193,7 @@ impl Instance {
         let key_source = crate::wkd::source(&checked.dns, &checked.https);
         let site = Site::of(&checked);
         self.core.reconfigure(checked.core).map_err(Failure::from).inspect_err(refused)?;
-        self.core.set_key_source(key_source);
+        self.core.set_key_source(Some(key_source));
         self.certificates.send_replace(Arc::new(certificates));
         self.site.send_replace(Arc::new(site));
         if let Some(log) = &self.log {

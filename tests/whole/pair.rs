@@ -232,8 +232,18 @@ fn leaks(dir: &Path) -> Vec<(PathBuf, &'static str)> {
 
 #[test]
 fn two_instances_write_to_each_other_and_nothing_is_in_clear_between_them() {
+    converse("openpgpkey.other.example", &["openpgpkey.other.example", "other.example", "one.example"]);
+}
+
+#[test]
+fn keys_are_found_by_the_direct_method_where_there_is_no_host_for_keys() {
+    converse("other.example", &["other.example", "one.example"]);
+}
+
+/// Two instances write to each other. The key directory of the other is at `directory_host`, of the `hosts` that there are.
+fn converse(directory_host: &str, hosts: &'static [&'static str]) {
     let (mut one, mut other) = (Host::new("one.example", "alice"), Host::new("other.example", "bob"));
-    let dns = dns(&["openpgpkey.other.example", "other.example", "one.example"]);
+    let dns = dns(hosts);
     let (forth, back) = (Wire::to(other.ports.smtp), Wire::to(one.ports.smtp));
 
     // The authority that both believe, and the certificate of the key directory.
@@ -241,7 +251,7 @@ fn two_instances_write_to_each_other_and_nothing_is_in_clear_between_them() {
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
     let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["openpgpkey.other.example".to_owned()]).unwrap();
+    let leaf = CertificateParams::new(vec![directory_host.to_owned()]).unwrap();
     let leaf = leaf.signed_by(&key, &authority).unwrap();
     for home in [one.home(), other.home()] {
         fs::write(home.join("roots.pem"), authority.pem()).unwrap();

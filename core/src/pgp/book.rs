@@ -258,3 +258,41 @@ impl Sighting {
         Ok(Self { address: address.to_owned(), known })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Home, correspondent, public};
+    use super::*;
+    use mesyx_sdk::Timestamp;
+    use sequoia_openpgp::Cert;
+    use sequoia_openpgp::parse::Parse;
+
+    async fn see(home: &Home, address: &str) {
+        let certificate = Cert::from_bytes(&public(&correspondent(address)));
+        let sighting = Sighting::new(address, certificate.expect("a key"), Source::Autocrypt, Timestamp::now());
+        home.core.shared.put_sighting(home.user(), &sighting.expect("a sighting")).await.expect("noted");
+    }
+
+    /// Strangers choose whom they write as: what is harvested of them can't fill the book without end.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_full_book_takes_no_strangers_and_learns_of_those_in_it() {
+        let home = Home::new().await;
+        let open = home.core.shared.access.open_user(home.user()).expect("alice is logged in");
+        let mut book = Book::default();
+        book.read(&home.core.shared, &open.keys).await.expect("read");
+        for number in 1..MOST_HARVESTED {
+            let address = format!("a{number}@example.com");
+            book.contacts.insert(address.clone(), (Vec::new(), Contact::new(&address)));
+        }
+        see(&home, "bob@example.net").await;
+        book.fold(&home.core.shared, &open.keys).await.expect("folded");
+        assert!(book.get("bob@example.net").is_some(), "the last place");
+        see(&home, "carol@example.net").await;
+        see(&home, "a1@example.com").await;
+        book.fold(&home.core.shared, &open.keys).await.expect("folded");
+        assert!(book.get("carol@example.net").is_none());
+        assert_eq!(book.get("a1@example.com").expect("a contact").certificates.len(), 1);
+        let left = home.core.shared.store.records(home.user(), RecordKind::SEEN).await.expect("read");
+        assert!(left.is_empty(), "nor does it wait for ever");
+    }
+}

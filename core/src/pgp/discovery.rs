@@ -103,10 +103,9 @@ const MOST: u32 = 100_000;
 const PURPOSE: &[u8] = b"mesyx web key directory 1\0";
 
 impl Shared {
-    /// Whether the address could be looked for: a directory belongs to a domain that is not ours.
-    pub(crate) fn can_look_for(&self, address: &MailAddress) -> bool {
-        let Domain::Name(_) = address.domain() else { return false };
-        self.settings().pgp.wkd && self.lookups.source().is_some()
+    /// Whether the address is to be looked for: the operator wants it, and a directory belongs to a name.
+    pub(crate) fn looks_for(&self, address: &MailAddress) -> bool {
+        matches!(address.domain(), Domain::Name(_)) && self.settings().pgp.wkd
     }
 
     /// Asks the directory of an address, or remembers what it said. `again`: what it gave is of no use, so that it is asked sooner.
@@ -141,7 +140,11 @@ impl Shared {
             Remembered { .. } => seconds(settings.wkd_absent),
         };
         if age >= believed {
-            let Some(source) = self.lookups.source() else { return remembered.answer() };
+            let Some(source) = self.lookups.source() else {
+                // Nobody was asked: that is not a no.
+                remembered.failed = Some("this server has nowhere to ask; its log says why".to_owned());
+                return remembered.answer();
+            };
             let found = tokio::time::timeout(LONGEST, source.find(address)).await;
             let found = found.unwrap_or_else(|_| Err(LookupError("the directory took too long".to_owned())));
             let outcome = match &found {

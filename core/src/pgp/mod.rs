@@ -86,7 +86,7 @@ impl OpenBook {
 }
 
 impl Core {
-    /// Where keys are looked for from now on; `None`: nowhere.
+    /// Where keys are looked for from now on; `None`: nowhere, which counts as a directory that can't be asked.
     pub fn set_key_source(&self, source: Option<Arc<dyn KeySource>>) {
         self.shared.lookups.set_source(source);
     }
@@ -281,7 +281,7 @@ impl Shared {
             Some((Source::Wkd, _, fresh)) => (!fresh, false),
             Some(_) => (true, false),
         };
-        if !ask || !self.can_look_for(recipient) {
+        if !ask || !self.looks_for(recipient) {
             return (contact, None);
         }
         match self.look_for(recipient, again).await {

@@ -6,6 +6,7 @@
 
 use super::Deliverer;
 use super::notice::{Kind, Report};
+use super::piece::Piece;
 use super::schedule::{Decision, Happened, Next, Tell, decide};
 use super::sealed::{DataKey, Job, Unopened};
 use super::window::{Destination, Signal};
@@ -16,19 +17,17 @@ use crate::intake::SealJob;
 use crate::keys::vault;
 use crate::pgp::{Outgoing, Wrapped};
 use crate::seal::SealFor;
-use crate::store::{Hold, JobLater, Placing, QueueProgress};
+use crate::store::{Hold, JobEnd, JobLater, Placing, Queued};
 use futures_util::StreamExt;
 use futures_util::stream;
 use mesyx_sdk::{
     Address, Content, DeferScope, Delivery, Importance, MessageId, Origin, Outcome, Recipient, RecipientStatus,
     Reservation, Role, Sender, Timestamp, UserId,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a bridge is given beyond its deadline before it counts as dead.
-const GRACE: Duration = Duration::from_secs(60);
 /// How long memory for a message is waited for; then the attempt is put off.
 const MEMORY: Duration = Duration::from_secs(60);
 /// Recipients whose certificates are looked for side by side.
@@ -52,8 +51,8 @@ pub(crate) struct Attempt {
 /// What came of it.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
-    /// To be written down.
-    pub(crate) progress: QueueProgress,
+    /// To be written down: first what came of it, then a piece for each recipient who is local by now.
+    pub(crate) pieces: Vec<Piece>,
     /// For the destination.
     pub(crate) signal: Option<Signal>,
     /// The earliest time at which one of the jobs is due again, in seconds since 1970.
@@ -76,34 +75,47 @@ impl Attempt {
             }
         };
         // Everything about them is done.
-        let Some((sealed, stored)) = found else { return Done::default() };
+        let Some(Queued { content, jobs: stored }) = found else { return Done::default() };
         let same = |job: &Job| {
             stored
                 .iter()
                 .any(|stored| stored.job == job.id && stored.attempts == job.attempts && stored.hold != Hold::Operator)
         };
-        let by_operator = matches!(self.settled, Some(Happened::Dropped | Happened::Held));
+        let by_operator = matches!(self.settled, Some(Happened::Dropped | Happened::Held(_)));
         let there = |job: &Job| stored.iter().any(|stored| stored.job == job.id);
         self.jobs.retain(|job| if by_operator { there(job) } else { same(job) });
         if self.jobs.is_empty() {
             return Done::default();
         }
-        let opened = self.open(message, data_key, sealed).await;
+        let opened = match content {
+            Some(sealed) => self.open(message, data_key, sealed).await.map_err(|error| error.to_string()),
+            None => Err("its file is gone from the store".to_owned()),
+        };
         let outgoing = match opened {
             Ok(outgoing) => outgoing,
-            Err(error) => {
-                tracing::error!(%message, %error, "a queued message is held for the operator now");
-                let mut done = self.put_off();
-                done.progress.later.iter_mut().for_each(|later| later.hold = Hold::Operator);
-                return done;
-            }
+            Err(why) => return self.without_content(&why).await,
         };
-        let mut copies = Vec::new();
+        let mut copies = HashMap::new();
         let happened = match self.settled.clone() {
             Some(happened) => self.jobs.iter().map(|_| happened.clone()).collect(),
             None => self.attempt(&outgoing, &mut copies).await,
         };
-        self.conclude(&outgoing, happened, copies).await
+        self.conclude(&outgoing.original, happened, copies).await
+    }
+
+    /// The content can't be had, and no later attempt would get it: the operator's to look into, who can still drop it.
+    async fn without_content(mut self, why: &str) -> Done {
+        if let Some(first) = self.jobs.first() {
+            tracing::error!(message = %first.message, why, "a queued message is held for the operator now");
+        }
+        let held = || Happened::Held(format!("the content of the message can't be read: {why}"));
+        let happened = match &self.settled {
+            Some(Happened::Dropped) => Happened::Dropped,
+            _ => held(),
+        };
+        self.settled = Some(happened.clone());
+        let happened = self.jobs.iter().map(|_| happened.clone()).collect();
+        self.conclude(&Content::default(), happened, HashMap::new()).await
     }
 
     /// Takes room for the message, sealed, opened, and as it goes out.
@@ -145,13 +157,13 @@ impl Attempt {
             hold: job.hold,
             progress: None,
         });
-        let progress = QueueProgress { later: later.collect(), ..QueueProgress::default() };
-        Done { progress, due: Some(due), ..Done::default() }
+        let pieces = vec![Piece::later(later.collect())];
+        Done { pieces, due: Some(due), ..Done::default() }
     }
 
     /// What happens to each job, in their order. Who gets the message in a form of their own gets it as soon as that is
     /// made, so that few forms are in memory; the others get theirs together.
-    async fn attempt(&self, outgoing: &Outgoing, copies: &mut Vec<Placing>) -> Vec<Happened> {
+    async fn attempt(&self, outgoing: &Outgoing, copies: &mut Copies) -> Vec<Happened> {
         let mut happened: Vec<Option<Happened>> = vec![None; self.jobs.len()];
         let mut plain: Option<(Vec<usize>, Content)> = None;
         let mut down = None;
@@ -168,7 +180,7 @@ impl Attempt {
                     continue;
                 }
                 Way::Out(Wrapped::Hold(why)) => Happened::NeedsKey(why),
-                Way::Local(users) => self.keep(outgoing, users, copies).await,
+                Way::Local(users) => self.keep(at, outgoing, users, copies).await,
                 Way::Nowhere(why) => Happened::Attempt(Outcome::Failed { why }),
             };
             set(&mut happened, at, what);
@@ -230,12 +242,18 @@ impl Attempt {
     }
 
     /// Makes the copies for users here.
-    async fn keep(&self, outgoing: &Outgoing, users: BTreeSet<UserId>, copies: &mut Vec<Placing>) -> Happened {
-        let Some(job) = self.jobs.first() else { return Happened::Local };
+    async fn keep(
+        &self,
+        at: usize,
+        outgoing: &Outgoing,
+        users: BTreeSet<UserId>,
+        copies: &mut Copies,
+    ) -> Happened {
+        let Some(job) = self.jobs.get(at) else { return Happened::Local };
         let origin = Origin { authenticated: Some(job.user), ..internal() };
         match seal(&self.shared, &users, job.message, outgoing.original.clone(), origin).await {
-            Ok(mut sealed) => {
-                copies.append(&mut sealed);
+            Ok(sealed) => {
+                copies.insert(job.id, sealed);
                 Happened::Local
             }
             Err(why) => Happened::Attempt(defer(&why, DeferScope::Recipient)),
@@ -243,7 +261,8 @@ impl Attempt {
     }
 
     async fn deliver(&self, recipients: &[usize], content: Content) -> Vec<Outcome> {
-        let attempt = self.shared.settings().queue.attempt;
+        let settings = self.shared.settings();
+        let attempt = settings.queue.attempt;
         let to: Vec<Recipient> =
             recipients.iter().filter_map(|at| self.jobs.get(*at)).map(|job| job.to.clone()).collect();
         let count = to.len();
@@ -258,7 +277,7 @@ impl Attempt {
             content,
         };
         let answer = self.deliverer.deliver(&self.destination.bridge, delivery);
-        let outcomes = match tokio::time::timeout(attempt.saturating_add(GRACE), answer).await {
+        let outcomes = match tokio::time::timeout(attempt.saturating_add(settings.queue.grace), answer).await {
             Ok(outcomes) if outcomes.len() == count => outcomes,
             Ok(_) => Vec::new(),
             Err(_) => {
@@ -276,10 +295,11 @@ impl Attempt {
     }
 
     /// From what happened to what is written down, with notices to the sender.
-    async fn conclude(&self, outgoing: &Outgoing, happened: Vec<Happened>, copies: Vec<Placing>) -> Done {
+    async fn conclude(&self, original: &Content, happened: Vec<Happened>, mut copies: Copies) -> Done {
         let settings = self.shared.settings();
         let now = Timestamp::now();
-        let mut done = Done { progress: QueueProgress { copies, ..QueueProgress::default() }, ..Done::default() };
+        let mut done = Done::default();
+        let mut main = Piece::default();
         if self.settled.is_none() {
             done.signal = Some(signal(&happened));
         }
@@ -293,13 +313,16 @@ impl Attempt {
             let mut seen = job.clone();
             match next {
                 Next::End(end) => {
-                    done.progress.ended.push((job.id, end));
+                    match copies.remove(&job.id).filter(|_| end == JobEnd::Delivered) {
+                        Some(copies) => done.pieces.push(Piece::kept(job, copies)),
+                        None => main.end(job.id, end),
+                    }
                     seen.progress.last_attempt = Some(now.0);
                 }
                 Next::Later { due, attempts, hold, progress } => {
                     done.due = Some(done.due.map_or(due, |before| before.min(due)));
                     let sealed = key.as_ref().and_then(|key| key.seal_progress(job.id, &progress).ok());
-                    done.progress.later.push(JobLater { job: job.id, due, attempts, hold, progress: sealed });
+                    main.wait(JobLater { job: job.id, due, attempts, hold, progress: sealed });
                     seen.progress = progress;
                 }
             }
@@ -308,7 +331,8 @@ impl Attempt {
             self.shared.trace.delivered(&self.shared.instance, job.message, job.from.as_ref(), to, what);
             told.extend(tell.map(|tell| (seen, tell)));
         }
-        self.tell(&settings.hostname, outgoing, told, now, &mut done.progress).await;
+        self.tell(&settings.hostname, original, told, now, &mut main).await;
+        done.pieces.insert(0, main);
         done
     }
 
@@ -316,10 +340,10 @@ impl Attempt {
     async fn tell(
         &self,
         hostname: &str,
-        outgoing: &Outgoing,
+        original: &Content,
         told: Vec<(Job, Tell)>,
         now: Timestamp,
-        progress: &mut QueueProgress,
+        piece: &mut Piece,
     ) {
         let settings = self.shared.settings();
         let mut kinds: BTreeMap<Kind, Vec<(&Job, &Tell)>> = BTreeMap::new();
@@ -329,19 +353,41 @@ impl Attempt {
         for recipients in kinds.values() {
             let Some((first, _)) = recipients.first() else { continue };
             let Some(sender) = &first.from else { continue };
-            let original = &outgoing.original;
             let report = Report { settings: &settings.queue, hostname, now, recipients, original };
             let content = report.message(sender);
-            let id = MessageId::random();
-            match seal(&self.shared, &BTreeSet::from([first.user]), id, content, internal()).await {
-                Ok(mut copies) => {
+            let notice = Notice::new(first.user, content);
+            match notice.seal(&self.shared).await {
+                Ok(copies) => {
                     let to = std::iter::once(sender);
-                    self.shared.trace.delivered(&self.shared.instance, id, None, to, "a notice to the sender");
-                    progress.copies.append(&mut copies);
+                    self.shared.trace.delivered(&self.shared.instance, notice.id, None, to, "a notice to the sender");
+                    piece.tell(notice, copies);
                 }
                 Err(error) => tracing::error!(message = %first.message, error, "a notice to a sender can't be sealed"),
             }
         }
+    }
+}
+
+/// Copies for users here, by the job that they end.
+type Copies = HashMap<JobId, Vec<Placing>>;
+
+/// A notice to a sender, in clear: it is sealed anew where a keyset goes before it is stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Notice {
+    id: MessageId,
+    user: UserId,
+    content: Content,
+}
+
+impl Notice {
+    /// A notice to a user.
+    pub(crate) fn new(user: UserId, content: Content) -> Self {
+        Self { id: MessageId::random(), user, content }
+    }
+
+    /// Seals it for its reader's inbox.
+    pub(crate) async fn seal(&self, shared: &Arc<Shared>) -> Result<Vec<Placing>, String> {
+        seal(shared, &BTreeSet::from([self.user]), self.id, self.content.clone(), internal()).await
     }
 }
 
@@ -418,7 +464,7 @@ fn count(happened: &Happened) {
         Happened::NeedsKey(_) => "held",
         Happened::Postponed { .. } => "postponed",
         Happened::Dropped => "dropped",
-        Happened::Held => "held-by-operator",
+        Happened::Held(_) => "held-by-operator",
     };
     metrics::counter!("mesyx_queue_attempts_total", "outcome" => outcome).increment(1);
 }
@@ -432,7 +478,7 @@ fn words(happened: &Happened) -> &'static str {
         Happened::NeedsKey(_) => "held: it waits for a key",
         Happened::Postponed { .. } => "not sent yet: its host is left alone for a while",
         Happened::Dropped => "dropped by the operator",
-        Happened::Held => "held by the operator",
+        Happened::Held(_) => "held by the operator",
     }
 }
 

@@ -16,6 +16,7 @@
 mod attempt;
 mod notice;
 pub mod operate;
+mod piece;
 mod schedule;
 mod sealed;
 mod settings;

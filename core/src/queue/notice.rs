@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Delayed,
     /// Of [`Tell::Waits`].
     Waits,
+    /// Of [`Tell::Held`].
+    Held,
     /// Of [`Tell::Relayed`].
     Relayed,
 }
@@ -47,13 +49,14 @@ impl Tell {
             Self::Failed(_) => Kind::Failed,
             Self::Delayed(_) => Kind::Delayed,
             Self::Waits(_) => Kind::Waits,
+            Self::Held(_) => Kind::Held,
             Self::Relayed => Kind::Relayed,
         }
     }
 
     fn why(&self) -> &str {
         match self {
-            Self::Failed(why) | Self::Delayed(why) | Self::Waits(why) => why,
+            Self::Failed(why) | Self::Delayed(why) | Self::Waits(why) | Self::Held(why) => why,
             Self::Relayed => "",
         }
     }
@@ -70,6 +73,7 @@ impl Report<'_> {
             Kind::Failed => "Undeliverable: your message was not delivered",
             Kind::Delayed => "Delayed: your message has not been delivered yet",
             Kind::Waits => "Held: your message waits for a key",
+            Kind::Held => "Held: your message waits for the operator of this server",
             Kind::Relayed => "Relayed: your message was handed on",
         };
         let reference = message_id(self.original);
@@ -124,6 +128,10 @@ impl Report<'_> {
                  and goes out by itself then.",
                 date(last)
             ),
+            Kind::Held => {
+                "Your message was not sent to the recipients below. It waits for the operator of this server."
+                    .to_owned()
+            }
             Kind::Relayed => {
                 "Your message was handed to the next mail host for the recipients below. That host does not \
                  tell of delivery, so no further notice of success will follow."
@@ -164,6 +172,7 @@ impl Report<'_> {
                 Kind::Failed => ("failed", "5.0.0"),
                 Kind::Delayed => ("delayed", "4.0.0"),
                 Kind::Waits => ("delayed", "4.7.0"),
+                Kind::Held => ("delayed", "4.3.0"),
                 Kind::Relayed => ("relayed", "2.0.0"),
             };
             let class = otherwise.as_bytes().first().copied().unwrap_or(b'5');
@@ -177,7 +186,8 @@ impl Report<'_> {
             if let Some(at) = job.progress.last_attempt {
                 let _ = write!(text, "Last-Attempt-Date: {}\r\n", date(Timestamp(at)));
             }
-            if action == "delayed" {
+            // What the operator holds has no time.
+            if action == "delayed" && tell.kind() != Kind::Held {
                 let _ = write!(text, "Will-Retry-Until: {}\r\n", date(Timestamp(deadline(self.settings, job))));
             }
         }

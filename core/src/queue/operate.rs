@@ -2,17 +2,17 @@
 
 use super::Ask;
 use super::attempt::Attempt;
-use super::schedule::Happened;
-use super::sealed::Job;
+use super::schedule::{BY_OPERATOR, Happened};
+use super::sealed::{Job, Unopened};
 use super::window::Destination;
 use super::{Deliverer, Handle};
 use crate::core::{Core, Shared};
 use crate::errors::stored;
 use crate::id::JobId;
-use crate::store::{Hold, JobChange, JobEnd, QueueProgress, Write};
+use crate::store::{Hold, JobChange, JobEnd, QueueProgress, StoredJob, Write};
 use crate::trace::rfc3339;
 use async_trait::async_trait;
-use mesyx_sdk::{Address, AddressKind, Delivery, Error, ErrorKind, MessageId, Outcome, Timestamp};
+use mesyx_sdk::{Address, AddressKind, Delivery, Error, ErrorKind, MessageId, Outcome, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub struct JobStatus {
     pub from: String,
     /// The recipient.
     pub to: String,
-    /// When it was submitted, as RFC 3339 in UTC.
+    /// When it was submitted, as RFC 3339 in UTC. Like addresses and other times, empty where the job can't be opened.
     pub submitted: String,
     /// When it is given up.
     pub expires: String,
@@ -110,20 +110,53 @@ impl JobFilter {
         }
     }
 
-    fn takes(&self, job: &Job, user: &str) -> bool {
-        let named = |id: &String| {
-            let id = id.to_ascii_lowercase();
-            job.id.to_string().starts_with(&id) || job.message.to_string().starts_with(&id)
+    fn takes(&self, job: &Found, user: &str) -> bool {
+        let (id, message, hold) = match job {
+            Found::Opened(job) => (job.id, job.message, job.hold),
+            Found::Unopened(stored) => (stored.job, stored.message, stored.hold),
         };
-        let destination = match &job.to.address {
-            Address::Mail(address) => address.domain().to_string(),
-            Address::Irc(address) => address.network().to_string(),
-            other => other.to_string(),
+        let named = |wanted: &String| {
+            let wanted = wanted.to_ascii_lowercase();
+            id.to_string().starts_with(&wanted) || message.to_string().starts_with(&wanted)
+        };
+        let destination = match job {
+            Found::Opened(job) => Some(match &job.to.address {
+                Address::Mail(address) => address.domain().to_string(),
+                Address::Irc(address) => address.network().to_string(),
+                other => other.to_string(),
+            }),
+            Found::Unopened(_) => None,
+        };
+        let goes_to = |wanted: &String| {
+            destination.as_ref().is_some_and(|destination| destination.eq_ignore_ascii_case(&a_labels(wanted)))
         };
         (self.ids.is_empty() || self.ids.iter().any(named))
-            && self.destination.as_ref().is_none_or(|wanted| destination.eq_ignore_ascii_case(&a_labels(wanted)))
+            && self.destination.as_ref().is_none_or(goes_to)
             && self.user.as_ref().is_none_or(|wanted| user.eq_ignore_ascii_case(wanted))
-            && (!self.held || job.hold == Hold::Operator)
+            && (!self.held || hold == Hold::Operator)
+    }
+}
+
+/// A job that a command is about.
+enum Found {
+    Opened(Box<Job>),
+    /// Damaged, or sealed under another instance key: it can be shown, held and dropped, but nobody can be told.
+    Unopened(Box<StoredJob>),
+}
+
+impl Found {
+    fn id(&self) -> JobId {
+        match self {
+            Self::Opened(job) => job.id,
+            Self::Unopened(stored) => stored.job,
+        }
+    }
+
+    fn user(&self) -> UserId {
+        match self {
+            Self::Opened(job) => job.user,
+            Self::Unopened(stored) => stored.user,
+        }
     }
 }
 
@@ -139,7 +172,11 @@ impl Core {
     /// [`ErrorKind::Invalid`] for an id that is none; as the store's.
     pub async fn queue_list(&self, filter: &JobFilter, limit: usize) -> Result<Vec<JobStatus>, Error> {
         let jobs = self.find_jobs(filter, limit).await?;
-        Ok(jobs.iter().map(|job| self.job_status(job)).collect())
+        let status = |found: &Found| match found {
+            Found::Opened(job) => self.job_status(job),
+            Found::Unopened(stored) => self.unopened_status(stored),
+        };
+        Ok(jobs.iter().map(status).collect())
     }
 
     /// Holds, releases or retries jobs. With `tell`, the senders of held ones are told. Retrying also forgets which hosts are
@@ -149,7 +186,7 @@ impl Core {
     /// As [`Core::queue_list`].
     pub async fn queue_change(&self, filter: &JobFilter, change: JobChange, tell: bool) -> Result<Changed, Error> {
         if tell && change == JobChange::Hold {
-            return self.settle_jobs(filter, Happened::Held).await;
+            return self.settle_jobs(filter, Happened::Held(BY_OPERATOR.to_owned())).await;
         }
         filter.check()?;
         if change == JobChange::Retry {
@@ -159,15 +196,20 @@ impl Core {
         let mut changed = Changed::default();
         let mut after = 0;
         while let Some(page) = self.find_page(filter, &mut after).await? {
-            let ids: Vec<JobId> = page.iter().map(|job| job.id).collect();
-            let (leased, busy) = self.shared.queue.lease(&ids).await;
-            let due = Timestamp::now().seconds();
-            let write = Write::ChangeJobs { jobs: leased.jobs.clone(), change, due };
-            self.shared.store.write(write).await.map_err(stored)?;
-            changed.changed += leased.jobs.len();
-            changed.busy += busy.len();
+            self.change_jobs(&page, change, &mut changed).await?;
         }
         Ok(changed)
+    }
+
+    async fn change_jobs(&self, page: &[Found], change: JobChange, changed: &mut Changed) -> Result<(), Error> {
+        let ids: Vec<JobId> = page.iter().map(Found::id).collect();
+        let (leased, busy) = self.shared.queue.lease(&ids).await;
+        let due = Timestamp::now().seconds();
+        let write = Write::ChangeJobs { jobs: leased.jobs.clone(), change, due };
+        self.shared.store.write(write).await.map_err(stored)?;
+        changed.changed += leased.jobs.len();
+        changed.busy += busy.len();
+        Ok(())
     }
 
     /// Takes jobs out for good. With `tell`, their senders are told.
@@ -182,15 +224,20 @@ impl Core {
         let mut changed = Changed::default();
         let mut after = 0;
         while let Some(page) = self.find_page(filter, &mut after).await? {
-            let ids: Vec<JobId> = page.iter().map(|job| job.id).collect();
-            let (leased, busy) = self.shared.queue.lease(&ids).await;
-            let ended = leased.jobs.iter().map(|job| (*job, JobEnd::Dropped)).collect();
-            let progress = QueueProgress { ended, ..QueueProgress::default() };
-            self.shared.store.write(Write::Progress(Box::new(progress))).await.map_err(stored)?;
-            changed.changed += leased.jobs.len();
-            changed.busy += busy.len();
+            self.drop_jobs(&page, &mut changed).await?;
         }
         Ok(changed)
+    }
+
+    async fn drop_jobs(&self, page: &[Found], changed: &mut Changed) -> Result<(), Error> {
+        let ids: Vec<JobId> = page.iter().map(Found::id).collect();
+        let (leased, busy) = self.shared.queue.lease(&ids).await;
+        let ended = leased.jobs.iter().map(|job| (*job, JobEnd::Dropped)).collect();
+        let progress = QueueProgress { ended, ..QueueProgress::default() };
+        self.shared.store.write(Write::Progress(Box::new(progress))).await.map_err(stored)?;
+        changed.changed += leased.jobs.len();
+        changed.busy += busy.len();
+        Ok(())
     }
 
     /// How the queue stands.
@@ -227,10 +274,19 @@ impl Core {
         Ok(changed)
     }
 
-    async fn settle_page(&self, page: Vec<Job>, happened: &Happened, changed: &mut Changed) -> Result<(), Error> {
+    async fn settle_page(&self, page: Vec<Found>, happened: &Happened, changed: &mut Changed) -> Result<(), Error> {
         let mut messages: BTreeMap<MessageId, Vec<Job>> = BTreeMap::new();
-        for job in page {
-            messages.entry(job.message).or_default().push(job);
+        let mut unopened = Vec::new();
+        for found in page {
+            match found {
+                Found::Opened(job) => messages.entry(job.message).or_default().push(*job),
+                unopened_job @ Found::Unopened(_) => unopened.push(unopened_job),
+            }
+        }
+        match happened {
+            _ if unopened.is_empty() => {}
+            Happened::Dropped => self.drop_jobs(&unopened, changed).await?,
+            _ => self.change_jobs(&unopened, JobChange::Hold, changed).await?,
         }
         for jobs in messages.into_values() {
             let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
@@ -245,12 +301,14 @@ impl Core {
             };
             let done = attempt.run().await;
             changed.changed += done.settled;
-            self.shared.store.write(Write::Progress(Box::new(done.progress))).await.map_err(stored)?;
+            let mut progress = QueueProgress::default();
+            done.pieces.into_iter().for_each(|piece| progress.append(piece.progress));
+            self.shared.store.write(Write::Progress(Box::new(progress))).await.map_err(stored)?;
         }
         Ok(())
     }
 
-    async fn find_jobs(&self, filter: &JobFilter, limit: usize) -> Result<Vec<Job>, Error> {
+    async fn find_jobs(&self, filter: &JobFilter, limit: usize) -> Result<Vec<Found>, Error> {
         filter.check()?;
         let mut found = Vec::new();
         let mut after = 0;
@@ -265,51 +323,74 @@ impl Core {
     }
 
     /// The jobs of the next page that the filter takes, perhaps none; `None` after the last page.
-    async fn find_page(&self, filter: &JobFilter, after: &mut i64) -> Result<Option<Vec<Job>>, Error> {
+    async fn find_page(&self, filter: &JobFilter, after: &mut i64) -> Result<Option<Vec<Found>>, Error> {
         let page = self.shared.store.jobs(*after, PAGE).await.map_err(stored)?;
         let Some(last) = page.last() else { return Ok(None) };
         *after = last.row;
         let mut found = Vec::new();
         for stored in page {
-            let id = stored.job;
-            match Job::open(&self.shared.instance, stored) {
-                Ok(job) if filter.takes(&job, &self.user_name(&job)) => found.push(job),
-                Ok(_) => {}
-                Err(error) => tracing::error!(job = %id, %error, "a queued job can't be shown"),
+            let job = match Job::open(&self.shared.instance, stored.clone()) {
+                Ok(job) => Found::Opened(Box::new(job)),
+                Err(Unopened) => Found::Unopened(Box::new(stored)),
+            };
+            if filter.takes(&job, &self.user_name(job.user())) {
+                found.push(job);
             }
         }
         Ok(Some(found))
     }
 
-    fn user_name(&self, job: &Job) -> String {
+    fn user_name(&self, user: UserId) -> String {
         let directory = self.shared.directory();
-        directory.addresses.member(job.user).map_or_else(|| job.user.to_string(), |member| member.name.clone())
+        directory.addresses.member(user).map_or_else(|| user.to_string(), |member| member.name.clone())
+    }
+
+    fn unopened_status(&self, job: &StoredJob) -> JobStatus {
+        JobStatus {
+            id: job.job.to_string(),
+            message: job.message.to_string(),
+            user: self.user_name(job.user),
+            from: String::new(),
+            to: String::new(),
+            submitted: String::new(),
+            expires: String::new(),
+            bytes: job.bytes,
+            attempts: job.attempts,
+            state: state(job.hold, job.attempts).to_owned(),
+            due: rfc3339(Timestamp::from_seconds(job.due)),
+            last_attempt: None,
+            why: format!("the job can't be read: {Unopened}"),
+            maybe_sent: false,
+        }
     }
 
     fn job_status(&self, job: &Job) -> JobStatus {
-        let state = match (job.hold, job.attempts) {
-            (Hold::Operator, _) => "held",
-            (Hold::Key, _) => "needs-key",
-            (Hold::No, 0) => "waiting",
-            (Hold::No, _) => "deferred",
-        };
         let settings = self.shared.settings();
         JobStatus {
             id: job.id.to_string(),
             message: job.message.to_string(),
-            user: self.user_name(job),
+            user: self.user_name(job.user),
             from: job.from.as_ref().map(ToString::to_string).unwrap_or_default(),
             to: job.to.address.to_string(),
             submitted: rfc3339(job.submitted),
             expires: rfc3339(Timestamp(super::schedule::deadline(&settings.queue, job))),
             bytes: job.bytes,
             attempts: job.attempts,
-            state: state.to_owned(),
+            state: state(job.hold, job.attempts).to_owned(),
             due: rfc3339(Timestamp::from_seconds(job.due)),
             last_attempt: job.progress.last_attempt.map(|at| rfc3339(Timestamp(at))),
             why: job.progress.why.clone(),
             maybe_sent: job.progress.maybe_sent,
         }
+    }
+}
+
+fn state(hold: Hold, attempts: u32) -> &'static str {
+    match (hold, attempts) {
+        (Hold::Operator, _) => "held",
+        (Hold::Key, _) => "needs-key",
+        (Hold::No, 0) => "waiting",
+        (Hold::No, _) => "deferred",
     }
 }
 

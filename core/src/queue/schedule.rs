@@ -24,8 +24,8 @@ pub(crate) enum Happened {
     },
     /// The operator takes it out.
     Dropped,
-    /// The operator holds it.
-    Held,
+    /// It waits for the operator's word from now on: why.
+    Held(String),
 }
 
 /// What is to be done.
@@ -64,9 +64,14 @@ pub(crate) enum Tell {
     Delayed(String),
     /// It waits for a certificate: why.
     Waits(String),
+    /// It waits for the operator of this server: why.
+    Held(String),
     /// The next hop took it, and will tell nothing itself.
     Relayed,
 }
+
+/// Why a job waits that the operator holds by a command.
+pub(crate) const BY_OPERATOR: &str = "the operator of this server holds the message for now";
 
 /// Decides. `jitter` is between 0 and 1.
 pub(crate) fn decide(settings: &QueueSettings, job: &Job, happened: Happened, now: Timestamp, jitter: f64) -> Decision {
@@ -78,11 +83,10 @@ pub(crate) fn decide(settings: &QueueSettings, job: &Job, happened: Happened, no
         Happened::Dropped => {
             failed(job, JobEnd::Dropped, "the operator of this server took the message out of the queue".to_owned())
         }
-        Happened::Held => {
-            let why = "the operator of this server holds the message for now".to_owned();
+        Happened::Held(why) => {
             let progress = Progress { why: why.clone(), ..job.progress.clone() };
             let next = Next::Later { due: job.due, attempts: job.attempts, hold: Hold::Operator, progress };
-            Decision { next, tell: wants_any(job).then_some(Tell::Waits(why)) }
+            Decision { next, tell: wants_any(job).then_some(Tell::Held(why)) }
         }
         Happened::Attempt(Outcome::Deferred { why, .. })
         | Happened::NeedsKey(why)

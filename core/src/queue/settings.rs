@@ -17,6 +17,8 @@ pub struct QueueSettings {
     pub key_retry: Duration,
     /// How long one attempt may take: 30 min. RFC 5321, section 4.5.3.2, gives the end of a message alone 10 min.
     pub attempt: Duration,
+    /// What a bridge is given beyond that before it counts as dead: 60 s.
+    pub grace: Duration,
     /// Attempts at once: 100.
     pub attempts: usize,
     /// Attempts at once for one destination, such as a domain: 20, what large hosts take from one peer.
@@ -36,6 +38,7 @@ impl Default for QueueSettings {
             delay_notice: Duration::from_secs(4 * 3600),
             key_retry: Duration::from_secs(3600),
             attempt: Duration::from_secs(30 * 60),
+            grace: Duration::from_secs(60),
             attempts: 100,
             attempts_per_destination: 20,
             recipients_per_attempt: 100,

@@ -8,15 +8,16 @@
 //! While something can't be written down, nothing new is attempted: it could not be written down either, and would be sent again.
 
 use super::attempt::{Attempt, Done, jitter};
+use super::piece::{Piece, Unwritten, WriteDown};
 use super::schedule::{Happened, Next, decide, must_tell};
-use super::sealed::Job;
+use super::sealed::{DataKey, Job};
 use super::window::{Batch, Destination, Offered, Signal, Window};
 use super::{Ask, Deliverer};
 use crate::core::Shared;
 use crate::id::JobId;
-use crate::store::{Hold, JobChange, JobLater, QueueProgress, StoreError, StoredJob, Write, Written};
-use mesyx_sdk::{Address, Timestamp};
-use std::collections::HashMap;
+use crate::store::{JobChange, JobLater, StoreError, StoredJob, Write};
+use mesyx_sdk::{Address, DeferScope, Outcome, Timestamp};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -66,21 +67,14 @@ pub(crate) struct Worker {
 /// What an attempt is about, kept for when it ends badly.
 struct About {
     destination: Destination,
-    jobs: Vec<(JobId, u32)>,
+    jobs: Vec<Job>,
     /// It is no attempt, only a notice.
     settled: bool,
 }
 
-/// What came of attempts and is not durable yet, with the jobs that stay leased until it is.
-#[derive(Default, Clone)]
-struct Unwritten {
-    progress: QueueProgress,
-    jobs: Vec<JobId>,
-}
-
 struct Writing {
     what: Unwritten,
-    task: JoinHandle<Result<Written, StoreError>>,
+    task: JoinHandle<WriteDown>,
 }
 
 impl Worker {
@@ -122,7 +116,7 @@ impl Worker {
             }
             self.write();
             if let Some(deadline) = deadline {
-                let idle = self.attempts.is_empty() && self.writing.is_none() && self.unwritten.progress.is_empty();
+                let idle = self.attempts.is_empty() && self.writing.is_none() && self.unwritten.is_empty();
                 if idle {
                     return;
                 }
@@ -159,12 +153,13 @@ impl Worker {
             tracing::warn!(running, "attempts to send were cut off; they are made again after the next start");
         }
         self.attempts.shutdown().await;
-        if let Some(writing) = self.writing.take() {
-            let _ = writing.task.await;
+        if self.writing.is_some() {
+            let written = written(&mut self.writing).await;
+            self.on_written(written);
         }
         let what = std::mem::take(&mut self.unwritten);
-        if !what.progress.is_empty()
-            && let Err(error) = self.shared.store.write(Write::Progress(Box::new(what.progress))).await
+        if !what.is_empty()
+            && let Some(error) = what.write(&self.shared).await.trouble
         {
             tracing::error!(%error, "what came of the last attempts could not be written down");
         }
@@ -260,11 +255,12 @@ impl Worker {
                 tracing::error!(job = %id, %message, %error, "a queued job waits for the operator now");
                 self.window.lease(&[id]);
                 let shared = Arc::clone(&self.shared);
-                // It stays leased, and held it is not read again.
+                // Held, it is not read again, and the operator's commands find it free.
                 tokio::spawn(async move {
                     let write = Write::ChangeJobs { jobs: vec![id], change: JobChange::Hold, due: 0 };
-                    if let Err(error) = shared.store.write(write).await {
-                        tracing::error!(job = %id, %error, "a queued job can't be held");
+                    match shared.store.write(write).await {
+                        Ok(_) => drop(shared.queue.ask(Ask::Release(vec![id]))),
+                        Err(error) => tracing::error!(job = %id, %error, "a queued job can't be held"),
                     }
                 });
                 None
@@ -316,8 +312,8 @@ impl Worker {
         else {
             return;
         };
-        self.unwritten.progress.later.push(JobLater { job: job.id, due, attempts, hold, progress: None });
-        self.unwritten.jobs.push(job.id);
+        let later = JobLater { job: job.id, due, attempts, hold, progress: None };
+        self.unwritten.push(Piece::later(vec![later]));
         self.due_at(due);
     }
 
@@ -343,7 +339,7 @@ impl Worker {
     fn spawn(&mut self, destination: Destination, jobs: Vec<Job>, settled: Option<Happened>) {
         let about = About {
             destination: destination.clone(),
-            jobs: jobs.iter().map(|job| (job.id, job.attempts)).collect(),
+            jobs: jobs.clone(),
             settled: settled.is_some(),
         };
         let (shared, deliverer) = (Arc::clone(&self.shared), Arc::clone(&self.deliverer));
@@ -358,8 +354,8 @@ impl Worker {
             Err(error) => error.id(),
         };
         let Some(about) = self.about.remove(&id) else { return };
-        let Done { progress, signal, due, .. } = match joined {
-            Ok((_, done)) => done,
+        let (Done { pieces, signal, due, .. }, settle) = match joined {
+            Ok((_, done)) => (done, Vec::new()),
             Err(error) => {
                 tracing::error!(%error, "an attempt to send broke off inside; it is made again later");
                 self.broken(&about)
@@ -378,69 +374,88 @@ impl Worker {
                 self.postpone(job, why.clone(), left);
             }
         }
-        self.unwritten.progress.append(progress);
-        self.unwritten.jobs.extend(about.jobs.iter().map(|(job, _)| *job));
+        let mut nothing: HashSet<JobId> = about.jobs.iter().map(|job| job.id).collect();
+        pieces.iter().flat_map(|piece| &piece.jobs).chain(settle.iter().map(|(job, _)| &job.id)).for_each(|job| {
+            nothing.remove(job);
+        });
+        // Those that had changed meanwhile: nothing came of them.
+        self.window.release(&nothing.into_iter().collect::<Vec<_>>());
+        pieces.into_iter().for_each(|piece| self.unwritten.push(piece));
         if let Some(due) = due {
             self.due_at(due);
         }
-        if self.unwritten.progress.is_empty() {
-            let jobs = std::mem::take(&mut self.unwritten.jobs);
-            self.window.release(&jobs);
+        for (job, happened) in settle {
+            // They stay leased. Beyond the usual number, since the attempt that they are of is over.
+            self.settling += 1;
+            self.spawn(about.destination.clone(), vec![job], Some(happened));
         }
     }
 
-    /// What is written down about an attempt that panicked: it counts as one that may have sent.
-    fn broken(&self, about: &About) -> Done {
+    /// What follows from an attempt that panicked: it counts as one that may have sent. Those jobs whose senders must be told something
+    /// are settled, which opens the message; where that is what panics, they are the operator's to look into.
+    fn broken(&self, about: &About) -> (Done, Vec<(Job, Happened)>) {
+        const WHY: &str = "the attempt broke off inside this server, by a defect that its log tells of";
         let settings = self.shared.settings();
-        let now = Timestamp::now().seconds();
+        let now = Timestamp::now();
         let mut done = Done::default();
-        for (job, attempts) in &about.jobs {
-            let attempts = attempts.saturating_add(1);
-            let wait = super::schedule::backoff(&settings.queue, attempts, jitter());
-            let due = now.saturating_add(i64::try_from(wait.as_secs()).unwrap_or(i64::MAX));
-            let hold = Hold::No;
-            done.progress.later.push(JobLater { job: *job, due, attempts, hold, progress: None });
-            done.due = Some(due);
+        let mut settle = Vec::new();
+        let mut piece = Piece::default();
+        for job in &about.jobs {
+            let outcome = Outcome::Deferred {
+                why: WHY.to_owned(),
+                retry_after: None,
+                scope: DeferScope::Recipient,
+                maybe_sent: !about.settled,
+            };
+            let happened = Happened::Attempt(outcome);
+            let mut decision = decide(&settings.queue, job, happened.clone(), now, jitter());
+            if decision.tell.is_some() || matches!(decision.next, Next::End(_)) {
+                if !about.settled {
+                    settle.push((job.clone(), happened));
+                    continue;
+                }
+                decision = decide(&settings.queue, job, Happened::Held(WHY.to_owned()), now, jitter());
+            }
+            let Next::Later { due, attempts, hold, progress } = decision.next else { continue };
+            let key = DataKey::unwrap(&self.shared.instance, job.message, &job.data_key);
+            let progress = key.and_then(|key| key.seal_progress(job.id, &progress)).ok();
+            piece.wait(JobLater { job: job.id, due, attempts, hold, progress });
+            done.due = Some(done.due.map_or(due, |before| before.min(due)));
         }
-        done
+        done.pieces.push(piece);
+        (done, settle)
     }
 
     /// Begins to write down what there is, unless that is being done.
     fn write(&mut self) {
         let now = Instant::now();
-        if self.writing.is_some() || self.unwritten.progress.is_empty() || self.trouble.is_some_and(|until| now < until)
-        {
+        if self.writing.is_some() || self.unwritten.is_empty() || self.trouble.is_some_and(|until| now < until) {
             return;
         }
         let what = std::mem::take(&mut self.unwritten);
-        let (shared, progress) = (Arc::clone(&self.shared), Box::new(what.progress.clone()));
-        let task = tokio::spawn(async move { shared.store.write(Write::Progress(progress)).await });
+        let (shared, pieces) = (Arc::clone(&self.shared), what.clone());
+        let task = tokio::spawn(async move { pieces.write(&shared).await });
         self.writing = Some(Writing { what, task });
     }
 
-    fn on_written(&mut self, result: Result<Written, StoreError>) {
-        let Some(Writing { mut what, .. }) = self.writing.take() else { return };
-        match result {
-            Ok(_) => {
-                self.failed = false;
-                if what.progress.later.iter().any(|later| later.hold == Hold::Key) {
-                    self.shared.queue.keyless.store(true, Ordering::Release);
-                }
-                self.window.release(&what.jobs);
-            }
-            Err(error) => {
-                tracing::error!(%error, "what came of attempts to send could not be written down; it is tried again");
-                self.trouble = Some(Instant::now() + TROUBLE);
-                self.failed = true;
-                if !matches!(error, StoreError::Full | StoreError::Backend(_) | StoreError::Closed) {
-                    // A notice for a user who is gone must not keep the rest from being written.
-                    what.progress.copies.clear();
-                }
-                what.progress.append(std::mem::take(&mut self.unwritten.progress));
-                what.jobs.append(&mut self.unwritten.jobs);
-                self.unwritten = what;
-            }
+    fn on_written(&mut self, outcome: Result<WriteDown, JoinError>) {
+        let Some(Writing { what, .. }) = self.writing.take() else { return };
+        let broke = |error: JoinError| {
+            let trouble = Some(StoreError::Backend(error.to_string()));
+            WriteDown { left: what, trouble, ..WriteDown::default() }
+        };
+        let WriteDown { durable, keyless, mut left, trouble } = outcome.unwrap_or_else(broke);
+        if keyless {
+            self.shared.queue.keyless.store(true, Ordering::Release);
         }
+        self.window.release(&durable);
+        self.failed = trouble.is_some();
+        if let Some(error) = trouble {
+            tracing::error!(%error, "what came of attempts to send could not be written down; it is tried again");
+            self.trouble = Some(Instant::now() + TROUBLE);
+        }
+        left.append(std::mem::take(&mut self.unwritten));
+        self.unwritten = left;
     }
 
     fn on_offer(&mut self, jobs: &[Job]) {
@@ -477,6 +492,10 @@ impl Worker {
     }
 }
 
+#[cfg(test)]
+#[path = "tests/worker.rs"]
+mod tests;
+
 /// Before every job.
 const START: (i64, i64) = (i64::MIN, i64::MIN);
 
@@ -491,12 +510,9 @@ struct Read {
 }
 
 /// The end of the write that is under way; never, where none is.
-async fn written(writing: &mut Option<Writing>) -> Result<Written, StoreError> {
+async fn written(writing: &mut Option<Writing>) -> Result<WriteDown, JoinError> {
     match writing {
-        Some(writing) => match (&mut writing.task).await {
-            Ok(result) => result,
-            Err(error) => Err(StoreError::Backend(error.to_string())),
-        },
+        Some(writing) => (&mut writing.task).await,
         None => std::future::pending().await,
     }
 }

@@ -14,7 +14,7 @@ mod sqlite;
 
 pub use chat::CheckpointWrite;
 pub use queue::{
-    Hold, JobChange, JobEnd, JobLater, NewJob, QueueProgress, QueueTotals, QueuedMessage, StoredJob, Submission,
+    Hold, JobChange, JobEnd, JobLater, NewJob, QueueProgress, QueueTotals, Queued, QueuedMessage, StoredJob, Submission,
 };
 pub use secret_keys::{Held, KeyWrite, KeysetMove, Resealed, SealedTo, SealedUse, Shown};
 pub use sqlite::{Options, SqliteStore};
@@ -23,7 +23,6 @@ use crate::id::{InstanceId, JobId, KeysetId, RecordId, SessionKeyId, SlotId};
 use crate::operation::{LogEntry, Stamp, UserRecord};
 use crate::seal::{PartName, Sealed, SealedMessage, SealedSessionKey};
 use async_trait::async_trait;
-use bytes::Bytes;
 use mesyx_sdk::{
     Changes, Copied, Flag, FlagChange, FlagsStored, Mailbox, MailboxId, MailboxName, MailboxStatus, MessageId, ModSeq,
     Role, Snapshot, Uid, UserId,
@@ -112,8 +111,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// The sealed content of a queued message, and those of the wanted jobs that are there, as of one moment. `None` once
     /// its last job is done.
-    async fn queued(&self, message: MessageId, wanted: &[JobId])
-    -> Result<Option<(Bytes, Vec<StoredJob>)>, StoreError>;
+    async fn queued(&self, message: MessageId, wanted: &[JobId]) -> Result<Option<Queued>, StoreError>;
 
     /// Counts of the queue.
     async fn queue_totals(&self) -> Result<QueueTotals, StoreError>;

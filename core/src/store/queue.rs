@@ -153,6 +153,15 @@ pub struct StoredJob {
     pub progress: Option<Vec<u8>>,
 }
 
+/// A queued message, as an attempt needs it.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    /// Its sealed content; `None` where jobs wait for it and it is gone all the same: a file was lost.
+    pub content: Option<Bytes>,
+    /// The jobs that were asked for, where they are there.
+    pub jobs: Vec<StoredJob>,
+}
+
 /// How the queue stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct QueueTotals {

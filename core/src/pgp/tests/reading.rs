@@ -163,6 +163,23 @@ async fn signatures_count_by_the_keys_known_of_the_sender_that_is_shown() {
     assert!(verdict(&shown).contains("signature=unknown"), "{shown}");
 }
 
+/// A key that came along in an attachment is worth nothing for signatures: the forger attached it.
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_by_an_attached_key_count_for_nothing_until_it_is_pinned() {
+    let letters = Letters::new().await;
+    letters.home.core.forget_contact("alice", proof(), BOB).await.unwrap();
+    let certificate = Cert::from_bytes(&letters.key()).unwrap();
+    let fingerprint = certificate.fingerprint().to_hex();
+    let sighting = book::Sighting::new(BOB, certificate, Source::Seen, Timestamp::now()).unwrap();
+    letters.home.core.shared.put_sighting(letters.home.user(), &sighting).await.unwrap();
+    let message = pgp_mime(&letters.encrypt(&["--sign"], PAYLOAD.as_bytes()));
+    let (shown, _) = letters.shown(&message).await;
+    assert!(verdict(&shown).contains("signature=unknown"), "{shown}");
+    letters.home.core.pin_contact("alice", proof(), BOB, Some(&fingerprint)).await.unwrap();
+    let (shown, _) = letters.shown(&message).await;
+    assert!(verdict(&shown).contains("signature=good") && verdict(&shown).contains("pinned"), "{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn signed_mail_is_verified_and_keeps_every_byte() {
     let letters = Letters::new().await;

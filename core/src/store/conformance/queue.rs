@@ -60,8 +60,8 @@ pub(super) async fn submit_and_finish(alice: Fixture) {
     );
     let after = alice.store.due_jobs(100, (found[0].due, found[0].row), 1).await.expect("a page");
     assert_eq!(after[0].job, jobs[1], "page by page");
-    let (body, live) = alice.store.queued(message, &jobs).await.expect("content").expect("is there");
-    assert_eq!((body.len(), live.len()), (500, 3));
+    let queued = alice.store.queued(message, &jobs).await.expect("content").expect("is there");
+    assert_eq!((queued.content.expect("content").len(), queued.jobs.len()), (500, 3));
     // Together with the end of a job a notice comes.
     let progress = QueueProgress {
         ended: vec![(jobs[0], JobEnd::Failed)],
@@ -81,8 +81,8 @@ pub(super) async fn content_goes_with_the_last_job(alice: Fixture) {
     // In the database, and in a file of its own.
     for body in [500, 300_000] {
         let (message, jobs) = submit(&alice, 2, body).await;
-        let (content, _) = alice.store.queued(message, &[]).await.expect("content").expect("is there");
-        assert_eq!(content, vec![7; body]);
+        let queued = alice.store.queued(message, &[]).await.expect("content").expect("is there");
+        assert_eq!(queued.content.expect("content"), vec![7; body]);
         finish(&alice, &jobs[..1]).await;
         assert!(alice.store.queued(message, &[]).await.expect("content").is_some(), "one job is left");
         finish(&alice, &jobs[1..]).await;
@@ -137,7 +137,8 @@ pub(super) async fn jobs_outlast_a_restart(alice: Fixture) {
     let alice = alice.restarted().await;
     assert_eq!(due(&alice, 100).await.len(), 2);
     for (message, body) in [(small, 10), (large, 300_000)] {
-        assert_eq!(alice.store.queued(message, &[]).await.expect("content").expect("is there").0.len(), body);
+        let queued = alice.store.queued(message, &[]).await.expect("content").expect("is there");
+        assert_eq!(queued.content.expect("content").len(), body);
     }
     finish(&alice, &first).await;
     let alice = alice.restarted().await;
@@ -190,8 +191,8 @@ pub(super) async fn jobs_are_backed_up(alice: Fixture) {
     let to = alice.place.with_extension("backup");
     alice.store.backup(&to).await.expect("a backup");
     let copy = (alice.open)(&to, Fixture::INSTANCE);
-    let (body, jobs) = copy.queued(message, &[]).await.expect("content").expect("is there");
-    assert_eq!((body.len(), jobs.len()), (300_000, 0));
+    let queued = copy.queued(message, &[]).await.expect("content").expect("is there");
+    assert_eq!((queued.content.expect("content").len(), queued.jobs.len()), (300_000, 0));
     let held = copy.queue_totals().await.expect("totals");
     assert_eq!((held.jobs, held.held), (1, 1), "what was sent since must not be sent again by a restored copy");
     assert_eq!(due(&alice, 1000).await.len(), 1);

@@ -30,15 +30,14 @@ mod tx;
 mod writer;
 
 use super::{
-    Attest, Attestation, Event, KeyWrite, KeysetMove, KeysetUse, QueueTotals, RecordKind, SealedTo, SealedUse, Store,
-    StoreError, StoredJob, StoredPart, StoredRecord, StoredSecretKey, StoredSecrets, StoredUser, Totals, Write,
+    Attest, Attestation, Event, KeyWrite, KeysetMove, KeysetUse, QueueTotals, Queued, RecordKind, SealedTo, SealedUse,
+    Store, StoreError, StoredJob, StoredPart, StoredRecord, StoredSecretKey, StoredSecrets, StoredUser, Totals, Write,
     Written,
 };
 use crate::id::{InstanceId, JobId, KeysetId, RecordId, SessionKeyId};
 use crate::operation::LogEntry;
 use crate::seal::{PartName, Sealed, SealedMessage, SealedSessionKey};
 use async_trait::async_trait;
-use bytes::Bytes;
 use content::Prepared;
 use mesyx_sdk::{
     Changes, Mailbox, MailboxId, MailboxName, MailboxStatus, MessageId, ModSeq, Snapshot, Timestamp, Uid, UserId,
@@ -410,7 +409,7 @@ impl Store for SqliteStore {
         &self,
         message: MessageId,
         wanted: &[JobId],
-    ) -> Result<Option<(Bytes, Vec<StoredJob>)>, StoreError> {
+    ) -> Result<Option<Queued>, StoreError> {
         let wanted = wanted.to_vec();
         let found = self.read(move |connection| {
             let content = queue::content(connection, message)?;
@@ -418,11 +417,11 @@ impl Store for SqliteStore {
             Ok(content.map(|content| (content, jobs)))
         });
         let Some(((blob, body), jobs)) = found.await? else { return Ok(None) };
-        let body = match blob {
+        let content = match blob {
             Some(blob) => self.inner.shared.blobs.get(blob).await?,
             None => Some(body),
         };
-        Ok(body.map(|body| (body, jobs)))
+        Ok(Some(Queued { content, jobs }))
     }
 
     async fn queue_totals(&self) -> Result<QueueTotals, StoreError> {

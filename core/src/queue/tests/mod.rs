@@ -1,5 +1,8 @@
 //! The queue as a whole, over a real store, with a deliverer that says what it is told to.
 
+mod keys;
+mod trouble;
+
 use super::*;
 use crate::admin::NewAccount;
 use crate::operation::Operation;
@@ -19,14 +22,16 @@ type Sent = Vec<(Vec<String>, Vec<u8>)>;
 
 /// Answers as it is told to; unless told, everything is delivered.
 #[derive(Default)]
-struct Fake {
+pub(crate) struct Fake {
     sent: Mutex<Sent>,
     /// The next answers for a recipient.
     answers: Mutex<HashMap<String, VecDeque<Outcome>>>,
     /// Panics once for this recipient.
     panics: Mutex<Option<String>>,
+    /// Panics each time for this recipient.
+    always_panics: Mutex<Option<String>>,
     /// Every host is down.
-    down: AtomicBool,
+    pub(crate) down: AtomicBool,
     /// No bridge is there.
     gone: AtomicBool,
     /// Recipients that are being attempted now, and whether one was attempted twice at a time.
@@ -57,6 +62,8 @@ impl Deliverer for Fake {
         if self.panics.lock().unwrap().take_if(|who| to.contains(who)).is_some() {
             panic!("told to");
         }
+        let always = self.always_panics.lock().unwrap().as_ref().is_some_and(|who| to.contains(who));
+        assert!(!always, "told to, each time");
         {
             let mut now = self.now.lock().unwrap();
             now.1 |= to.iter().any(|one| now.0.contains(one));
@@ -91,11 +98,11 @@ fn deferred(scope: DeferScope, why: &str) -> Outcome {
     Outcome::Deferred { why: why.to_owned(), retry_after: None, scope, maybe_sent: false }
 }
 
-struct Place {
+pub(crate) struct Place {
     _directory: TempDir,
-    settings: Settings,
-    core: Arc<Core>,
-    fake: Arc<Fake>,
+    pub(crate) settings: Settings,
+    pub(crate) core: Arc<Core>,
+    pub(crate) fake: Arc<Fake>,
 }
 
 impl Place {
@@ -103,7 +110,7 @@ impl Place {
         Self::with(|_| {}, Fake::default()).await
     }
 
-    async fn with(change: impl FnOnce(&mut Settings), fake: Fake) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut Settings), fake: Fake) -> Self {
         let directory = TempDir::new().unwrap();
         let mut settings = Settings::new(
             directory.path().join("data"),
@@ -143,7 +150,7 @@ impl Place {
         self.core.login(Credentials { name: name.into(), password, client }).await.unwrap()
     }
 
-    async fn submit(&self, to: &[&str]) -> MessageId {
+    pub(crate) async fn submit(&self, to: &[&str]) -> MessageId {
         self.submit_as(to.iter().map(|to| recipient(to)).collect(), Some("alice@example.org"), Dsn::default()).await
     }
 
@@ -174,7 +181,7 @@ impl Place {
     }
 
     /// Waits until it is so.
-    async fn until(&self, what: &str, mut is_so: impl AsyncFnMut(&Self) -> bool) {
+    pub(crate) async fn until(&self, what: &str, mut is_so: impl AsyncFnMut(&Self) -> bool) {
         let end = Instant::now() + Duration::from_secs(30);
         while !is_so(self).await {
             assert!(Instant::now() < end, "never: {what}");
@@ -186,7 +193,7 @@ impl Place {
         self.until("the queue is empty", async |place: &Self| place.jobs().await == 0).await;
     }
 
-    async fn list(&self) -> Vec<operate::JobStatus> {
+    pub(crate) async fn list(&self) -> Vec<operate::JobStatus> {
         self.core.queue_list(&JobFilter::default(), 1000).await.unwrap()
     }
 }

@@ -362,9 +362,13 @@ impl Connection {
         result
     }
 
-    /// What a stranger's message goes through before it is taken: who it comes from, and no field in it that claims to be ours.
+    /// What a message goes through before it is taken: who a stranger is, and no field in it, whoever wrote it, that claims to be ours: a
+    /// user's message may be for another user here.
     async fn screen(&self, mut envelope: Envelope, trace: usize) -> Result<Envelope, Error> {
-        let Some(strangers) = &self.shared.strangers else { return Ok(envelope) };
+        let Some(strangers) = &self.shared.strangers else {
+            self.take_claims_out(&mut envelope, trace, "");
+            return Ok(envelope);
+        };
         strangers.gate.message(self.ip, envelope.received)?;
         let mut field = String::new();
         if let Some(verifier) = strangers.verifier.as_ref().filter(|verifier| verifier.checks(self.ip)) {
@@ -383,17 +387,22 @@ impl Connection {
             envelope.origin.checks = verdict.checks;
             field = verdict.field;
         }
+        self.take_claims_out(&mut envelope, trace, &field);
+        Ok(envelope)
+    }
+
+    /// Takes out fields that claim to be ours, and puts `field` in.
+    fn take_claims_out(&self, envelope: &mut Envelope, trace: usize, field: &str) {
         // The bytes have no other owner by now, so they are changed in place.
         let mut bytes = Vec::from(std::mem::take(&mut envelope.content).into_bytes());
-        strangers.claims.take_out(&mut bytes, trace);
+        self.shared.claims.take_out(&mut bytes, trace);
         if !field.is_empty() {
             // Return-Path stays the first line (RFC 5321, section 4.4); the newest of what we found stands above Received.
             let at = memchr::memchr(b'\n', &bytes[..trace]).map_or(0, |end| end + 1);
             bytes.reserve_exact(field.len());
-            bytes.splice(at..at, field.into_bytes());
+            bytes.splice(at..at, field.bytes());
         }
         envelope.content = Content::from(bytes);
-        Ok(envelope)
     }
 
     async fn hand_over(&self, envelope: Envelope) -> Result<Accepted, Error> {

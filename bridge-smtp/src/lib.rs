@@ -44,7 +44,11 @@ use mesyx_sdk::{
     async_trait,
 };
 use outbound::{Outbound, Own, Plan};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How often it is tried to make what sending needs, where that failed.
+const UNABLE: Duration = Duration::from_secs(60);
 
 /// The bridge `smtp`: takes mail from other hosts for our own recipients, and brings mail to other hosts.
 #[derive(Debug)]
@@ -54,8 +58,8 @@ pub struct Smtp {
     dns: DnsConfig,
     https: HttpsConfig,
     dkim: Dkim,
-    /// Made when it is first needed, since that reads files.
-    outbound: OnceLock<Result<Arc<Outbound>, String>>,
+    /// Made when it is first needed, since that reads files; where that fails, it is tried again.
+    outbound: Mutex<Option<Arc<Outbound>>>,
 }
 
 /// The bridge `submission`: takes mail from our users' programs, after a login.
@@ -86,7 +90,7 @@ impl Bridge for Smtp {
         let config: SmtpConfig = config.parse()?;
         let (checked, plan) = config::check_smtp(&config)?;
         let dkim = Dkim::new(config.dkim);
-        Ok(Self { checked, plan, dns: config.dns, https: config.https, dkim, outbound: OnceLock::new() })
+        Ok(Self { checked, plan, dns: config.dns, https: config.https, dkim, outbound: Mutex::default() })
     }
 
     fn listeners(&self) -> Vec<ListenSpec> {
@@ -106,12 +110,14 @@ impl Bridge for Smtp {
             tracing::warn!(why, "sending mail to other hosts");
         }
         let serving = server::serve(Arc::clone(&host), "smtp", proto::Role::Mx, &self.checked);
-        let Ok(outbound) = self.outbound(&*host) else { return serving.await };
         let served = tokio::select! {
             served = serving => served,
-            () = outbound.tend() => Ok(()),
+            () = self.tend(&*host) => Ok(()),
         };
-        outbound.close().await;
+        let outbound = self.made().clone();
+        if let Some(outbound) = outbound {
+            outbound.close().await;
+        }
         served
     }
 
@@ -139,12 +145,29 @@ impl Bridge for Smtp {
 
 impl Smtp {
     fn outbound(&self, host: &dyn Host) -> Result<Arc<Outbound>, String> {
-        let make = || {
-            let ports = self.checked.listeners.iter().map(|listener| listener.spec.address.port());
-            let own = Own { hostname: host.hostname().to_ascii_lowercase(), ports: ports.collect() };
-            Outbound::new(self.plan.clone(), &self.dns, &self.https, own).map(Arc::new)
-        };
-        self.outbound.get_or_init(make).clone()
+        let mut made = self.made();
+        if let Some(outbound) = &*made {
+            return Ok(Arc::clone(outbound));
+        }
+        let ports = self.checked.listeners.iter().map(|listener| listener.spec.address.port());
+        let own = Own { hostname: host.hostname().to_ascii_lowercase(), ports: ports.collect() };
+        let outbound = Arc::new(Outbound::new(self.plan.clone(), &self.dns, &self.https, own)?);
+        *made = Some(Arc::clone(&outbound));
+        Ok(outbound)
+    }
+
+    fn made(&self) -> MutexGuard<'_, Option<Arc<Outbound>>> {
+        self.outbound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks after connections, once there can be any.
+    async fn tend(&self, host: &dyn Host) {
+        loop {
+            if let Ok(outbound) = self.outbound(host) {
+                return outbound.tend().await;
+            }
+            tokio::time::sleep(UNABLE).await;
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<Connections>,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) meters: Meters,
+    /// Which fields of a message only we may write.
+    pub(crate) claims: Claims,
     /// What is asked and checked of strangers; `None` where none come.
     pub(crate) strangers: Option<Strangers>,
 }
@@ -41,7 +43,6 @@ pub(crate) struct Shared {
 /// What mail from strangers goes through.
 pub(crate) struct Strangers {
     pub(crate) gate: Gate,
-    pub(crate) claims: Claims,
     /// `None` where nothing is to be checked.
     pub(crate) verifier: Option<Verifier>,
 }
@@ -73,6 +74,7 @@ pub(crate) async fn serve(
         connections: Connections::new(checked.connections, checked.connections_per_ip),
         stopping,
         meters: Meters::new(protocol),
+        claims: Claims::new(host.hostname()),
         strangers: strangers(&*host, checked)?,
         host: Arc::clone(&host),
     });
@@ -92,7 +94,7 @@ fn strangers(host: &dyn Host, checked: &Checked) -> Result<Option<Strangers>, Fa
     let Some((verify, dns)) = &checked.verify else { return Ok(None) };
     let verifier = Verifier::new(verify, dns, host.hostname());
     let verifier = verifier.map_err(|error| Fatal::new(format!("checking who mail comes from: {error}")))?;
-    Ok(Some(Strangers { gate: Gate::new(verify), claims: Claims::new(host.hostname()), verifier }))
+    Ok(Some(Strangers { gate: Gate::new(verify), verifier }))
 }
 
 async fn bind(host: &dyn Host, listener: &CheckedListener) -> Result<TcpListener, Fatal> {

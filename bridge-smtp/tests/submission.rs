@@ -88,6 +88,27 @@ async fn what_is_missing_is_added() {
     assert!(content.ends_with("From: alice@example.org\r\n\r\nx\r\n"));
 }
 
+/// A user's message may be for another user here, who believes what this program says of it.
+#[tokio::test]
+async fn fields_that_claim_to_be_ours_are_taken_out() {
+    let running = Running::submission(listeners());
+    let mut client = running.connect("clear").await;
+    client.greet().await;
+    assert_eq!(client.say(&format!("AUTH PLAIN {}", plain_response("alice", "secret"))).await, 235);
+    let claims = "mesyx-PGP: signature=good;\r\n\tsigner=bob@example.org\r\n\
+        Authentication-Results: mail.example.org; dmarc=pass\r\nMesyx-Signature: x\r\n";
+    let others = "Authentication-Results: mail.elsewhere.example; spf=pass\r\nX-Mesyx-PGP: mine\r\n";
+    let hostname = mesyx_sdk::Host::hostname(&running.host).to_owned();
+    let claims = claims.replace("mail.example.org", &hostname);
+    assert_eq!(client.deliver("alice@example.org", format!("{claims}{others}{MESSAGE}").trim_end()).await, 250);
+    let submitted = running.host.submitted();
+    let content = std::str::from_utf8(&submitted[0].content).unwrap();
+    let kept = format!("{others}{MESSAGE}").replace("Bcc: hidden@example.org\r\n", "");
+    assert!(content.ends_with(&kept), "{content}");
+    assert!(!content.contains("signature=good") && !content.contains("dmarc=pass"), "{content}");
+    assert!(content.starts_with("Return-Path: "), "{content}");
+}
+
 #[tokio::test]
 async fn plain_text_on_the_tls_port_gets_nothing() {
     let running = Running::submission(listeners());

@@ -8,6 +8,7 @@ use crate::exit::{Failure, USAGE, trying};
 use crate::operate::contact::Change;
 use clap::{Args, Subcommand};
 use mesyx_core::pgp::{ContactReport, KeyReport, Policy, Signing};
+use serde_json::json;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -88,6 +89,8 @@ pub(crate) enum Contact {
         address: String,
         /// require, prefer, off; default: what holds for all, or what the configuration says.
         policy: String,
+        #[command(flatten)]
+        json: Json,
     },
     /// Set whether a user's encrypted messages are signed: require, prefer, off, or default.
     #[command(after_help = "Example: mesyx contact sign alice require")]
@@ -96,6 +99,8 @@ pub(crate) enum Contact {
         whose: Whose,
         /// require, prefer, off; default: what the configuration says.
         sign: String,
+        #[command(flatten)]
+        json: Json,
     },
     /// Forget a contact, with keys, pin and policy.
     #[command(after_help = "Example: mesyx contact forget alice bob@example.net")]
@@ -104,6 +109,8 @@ pub(crate) enum Contact {
         whose: Whose,
         /// The contact's address.
         address: String,
+        #[command(flatten)]
+        json: Json,
     },
 }
 
@@ -152,24 +159,33 @@ pub(super) fn execute(checked: &Checked, command: Contact) -> Result<(), Failure
         Contact::Verify { whose, address, fingerprint, json } => {
             shown(checked, whose, Change::Verify { address, fingerprint }, json.json)
         }
-        Contact::Policy { whose, address, policy } => {
+        Contact::Policy { whose, address, policy, json } => {
             let policy = word::<Policy>(&policy)?;
             let text = policy.map_or_else(|| "the default".to_owned(), |policy| policy.to_string());
             let of_all = address == "all";
             ask(checked, whose, Change::Policy { address: Some(address.clone()).filter(|_| !of_all), policy })?;
+            if json.json {
+                return print_json(&json!({ "address": address, "policy": policy }));
+            }
             let whom = if of_all { "contacts without a policy of their own" } else { &address };
             say!("The policy for mail to {whom} is {text}.");
             Ok(())
         }
-        Contact::Sign { whose, sign } => {
+        Contact::Sign { whose, sign, json } => {
             let sign = word::<Signing>(&sign)?;
             ask(checked, whose, Change::Sign { sign })?;
+            if json.json {
+                return print_json(&json!({ "sign": sign }));
+            }
             let text = sign.map_or_else(|| "the default".to_owned(), |sign| sign.to_string());
             say!("The policy for signing is {text}.");
             Ok(())
         }
-        Contact::Forget { whose, address } => {
+        Contact::Forget { whose, address, json } => {
             ask(checked, whose, Change::Forget { address: address.clone() })?;
+            if json.json {
+                return print_json(&json!({ "address": address, "forgotten": true }));
+            }
             say!("The contact {address} is forgotten.");
             Ok(())
         }

@@ -88,7 +88,13 @@ fn contacts_are_given_pinned_shown_and_forgotten() {
     assert!(listed[1]["outcome"].as_str().unwrap().starts_with("held: messages to carol@example.net"), "{listed}");
     let text = String::from_utf8(mesyx(&["contact", "list", "alice"]).stdout).unwrap();
     assert!(text.contains("bob@example.net  prefer  encrypted (1 key from user, pinned)"), "{text}");
-    assert!(mesyx(&["contact", "forget", "alice", "bob@example.net"]).status.success());
+    let policy = said(&["contact", "policy", "alice", "carol@example.net", "off", "--json"]);
+    assert_eq!(policy, serde_json::json!({ "address": "carol@example.net", "policy": "off" }));
+    let default = said(&["contact", "policy", "alice", "carol@example.net", "default", "--json"]);
+    assert_eq!(default["policy"], Value::Null);
+    assert_eq!(said(&["contact", "sign", "alice", "prefer", "--json"]), serde_json::json!({ "sign": "prefer" }));
+    let forgotten = said(&["contact", "forget", "alice", "bob@example.net", "--json"]);
+    assert_eq!(forgotten, serde_json::json!({ "address": "bob@example.net", "forgotten": true }));
     refused(&["contact", "show", "alice", "bob@example.net"], "there is no contact");
     // Nothing of it is clear on the disk, and without the password there is nothing to see.
     assert!(leaks(&home.join("data"), "carol@example.net").is_empty());

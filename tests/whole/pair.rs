@@ -204,10 +204,15 @@ fn dns(hosts: &'static [&'static str]) -> u16 {
             let known = hosts.contains(&labels.join(".").as_str());
             let answered = known && kind == 1;
             let mut answer = query[..2].to_vec();
-            answer.extend_from_slice(&[0x85, if known { 0x80 } else { 0x83 }, 0, 1, 0, u8::from(answered), 0, 0, 0, 0]);
+            let (code, counts) = (if known { 0x80 } else { 0x83 }, [u8::from(answered), u8::from(!answered)]);
+            answer.extend_from_slice(&[0x85, code, 0, 1, 0, counts[0], 0, counts[1], 0, 0]);
             answer.extend_from_slice(question);
             if answered {
                 answer.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+            } else {
+                // A negative answer holds by the SOA record beside it (RFC 2308): here the root's, with empty names.
+                answer.extend_from_slice(&[0, 0, 6, 0, 1, 0, 0, 0, 60, 0, 22, 0, 0]);
+                answer.extend_from_slice(&[0, 0, 0, 60].repeat(5));
             }
             let _ = socket.send_to(&answer, from);
         }
@@ -256,13 +261,11 @@ fn converse(directory_host: &str, hosts: &'static [&'static str]) {
     for home in [one.home(), other.home()] {
         fs::write(home.join("roots.pem"), authority.pem()).unwrap();
     }
-    fs::write(other.home().join("tls/wkd.pem"), leaf.pem()).unwrap();
-    fs::write(other.home().join("tls/wkd-key.pem"), key.serialize_pem()).unwrap();
+    // In place of the one that `init` made, which names the domain too.
+    fs::write(other.home().join("tls/chain.pem"), leaf.pem()).unwrap();
+    fs::write(other.home().join("tls/key.pem"), key.serialize_pem()).unwrap();
     let https = other.ports.https;
-    let directory = format!(
-        "[[tls]]\nchain = \"tls/wkd.pem\"\nkey = \"tls/wkd-key.pem\"\n\
-         [http]\nlisteners = [{{ name = \"https\", address = \"127.0.0.1:{https}\" }}]\n"
-    );
+    let directory = format!("[http]\nlisteners = [{{ name = \"https\", address = \"127.0.0.1:{https}\" }}]\n");
     one.configure("other.example", forth.port, dns, https, "");
     other.configure("one.example", back.port, dns, 1, &format!("{directory}[pgp]\nwkd = false\n"));
     one.start();

@@ -450,7 +450,10 @@ impl Client {
     }
 
     fn hear(&mut self, reply: Reply) {
-        let Some(stage) = self.awaited.pop_front() else {
+        let stage = self.awaited.pop_front();
+        // An answer to EHLO is read and not kept; any other may be kept for each recipient.
+        let reply = if stage == Some(Stage::Ehlo) && reply.is_yes() { reply } else { reply.brief() };
+        let Some(stage) = stage else {
             if matches!(self.state, State::Content { .. }) && reply.code >= 400 {
                 // It refuses a message that it has half of; there is no way to stop but to go.
                 return self.refuse_all(Stage::End, reply);

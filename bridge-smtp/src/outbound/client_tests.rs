@@ -347,6 +347,30 @@ fn script(client: &mut Client, lines: &[&str]) -> Vec<u8> {
     }
 }
 
+/// What a host says to each recipient is kept until all is said, and is in no budget.
+#[test]
+fn of_a_long_no_to_each_recipient_little_is_kept() {
+    let mut client = Client::new("me", StartTls::Never, None);
+    script(&mut client, &["220 hi\r\n", "250-x\r\n250 PIPELINING\r\n"]);
+    let message = Arc::new(content("x\r\n"));
+    client.send(envelope(recipients(100)), message);
+    let long = format!("{}550 5.1.1 end\r\n", format!("550-5.1.1 {}\r\n", "x".repeat(4000)).repeat(199));
+    let mut lines = vec!["250 ok\r\n"];
+    lines.extend(std::iter::repeat_n(&long[..], 100));
+    lines.extend(["503 nobody\r\n", "250 reset\r\n"]);
+    script(&mut client, &lines);
+    let report = client.report().unwrap();
+    let kept: usize = report
+        .said
+        .iter()
+        .map(|said| match said {
+            Said::Refused(_, reply) => reply.lines.iter().map(|line| line.capacity()).sum::<usize>(),
+            other => panic!("{other:?}"),
+        })
+        .sum();
+    assert!(kept < 100 * 2048, "{kept} bytes");
+}
+
 #[test]
 fn nothing_that_came_before_the_handshake_counts_after_it() {
     for injected in ["220 go\r\n250 evil\r\n", "220 go\r\n2", "220 go\r\n\r\n"] {

@@ -7,8 +7,12 @@ use std::fmt;
 const MAX_LINE: usize = 4096;
 /// Most lines of one reply; the longest known answers to EHLO have some thirty.
 const MAX_LINES: usize = 200;
+/// Most bytes that are kept of one reply while it is read: more than any answer to EHLO has. What is beyond that is passed over.
+const MAX_KEPT: usize = 16 << 10;
 /// Most characters of a reply that are shown.
 const MAX_SHOWN: usize = 500;
+/// Most lines of a reply that are shown.
+const MAX_SHOWN_LINES: usize = 5;
 
 /// One reply, all its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +30,23 @@ impl Reply {
     #[must_use]
     pub const fn is_yes(&self) -> bool {
         self.code < 300
+    }
+
+    /// What of it is kept once it was heard: what is shown. A host may say much to each recipient, and nothing of that is in the budget
+    /// that messages share.
+    #[must_use]
+    pub fn brief(mut self) -> Self {
+        self.lines.truncate(MAX_SHOWN_LINES);
+        let mut left = MAX_SHOWN;
+        for line in &mut self.lines {
+            if let Some((end, _)) = line.char_indices().nth(left) {
+                line.truncate(end);
+            }
+            left -= line.chars().count();
+            line.shrink_to_fit();
+        }
+        self.lines.shrink_to_fit();
+        self
     }
 
     /// Whether it says no for good.
@@ -61,6 +82,8 @@ pub struct Malformed(pub(crate) &'static str);
 pub struct ReplyReader {
     partial: Vec<u8>,
     reply: Option<Reply>,
+    /// Lines of `reply` that came, and bytes that are kept of them.
+    came: (usize, usize),
 }
 
 impl ReplyReader {
@@ -114,11 +137,20 @@ impl ReplyReader {
         if reply.code != code {
             return Err(Malformed("the lines of its reply have different codes"));
         }
-        if reply.lines.len() >= MAX_LINES {
+        let (lines, kept) = &mut self.came;
+        *lines += 1;
+        if *lines > MAX_LINES {
             return Err(Malformed("its reply has too many lines"));
         }
-        reply.lines.push(text);
-        Ok(if more { None } else { self.reply.take() })
+        *kept += text.len();
+        if *kept <= MAX_KEPT {
+            reply.lines.push(text);
+        }
+        if more {
+            return Ok(None);
+        }
+        self.came = (0, 0);
+        Ok(self.reply.take())
     }
 }
 
@@ -193,6 +225,20 @@ mod tests {
         let odd = read(&[b"550 \x1b[31mred\x00\xff\r\n"]).unwrap();
         assert_eq!(odd[0].lines, [" [31mred \u{fffd}"]);
         assert!(read(&[format!("550 {}\r\n", "é".repeat(2000)).as_bytes()]).unwrap()[0].to_string().len() < 1100);
+    }
+
+    #[test]
+    fn of_long_replies_little_is_kept() {
+        let long = format!("{}550 end\r\n", format!("550-{}\r\n", "\u{e9}".repeat(2000)).repeat(150));
+        let whole = read(&[long.as_bytes()]).unwrap().remove(0);
+        let bytes = |reply: &Reply| reply.lines.iter().map(String::capacity).sum::<usize>();
+        assert!(bytes(&whole) <= 2 * MAX_KEPT, "{}", bytes(&whole));
+        let shown = whole.to_string();
+        let brief = whole.brief();
+        assert!(brief.lines.len() <= 5 && bytes(&brief) <= 2000, "{}", bytes(&brief));
+        assert_eq!(brief.to_string(), shown);
+        let short = read(&[b"550-a\r\n550-b\r\n550-c\r\n550-d\r\n550-e\r\n550 f\r\n"]).unwrap().remove(0);
+        assert_eq!(short.brief().to_string(), "550 a b c d e");
     }
 
     proptest! {

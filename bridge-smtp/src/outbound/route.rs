@@ -9,7 +9,7 @@ use super::tls::Requirement;
 use mesyx_net::{Dns, DnsError, Mx, is_public};
 use mesyx_sdk::{DeferScope, Domain, Outcome};
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -38,9 +38,23 @@ pub(crate) struct Own {
 impl Own {
     /// Whether mail sent there would come back to us.
     fn is_at(&self, address: SocketAddr) -> bool {
-        // Only an address of this machine can be bound.
-        self.ports.contains(&address.port()) && UdpSocket::bind(SocketAddr::new(address.ip(), 0)).is_ok()
+        self.ports.contains(&address.port()) && is_here(address)
     }
+}
+
+/// Whether an address is one of this machine: then it is also where what goes there comes from. Nothing is sent. (That an address can be bound
+/// says little: with `ip_nonlocal_bind`, all can.)
+fn is_here(address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    if ip.is_loopback() || ip.is_unspecified() {
+        return true;
+    }
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((ip, address.port()))?;
+        socket.local_addr()
+    });
+    source.is_ok_and(|source| source.ip() == ip)
 }
 
 /// The hosts for one domain.
@@ -281,5 +295,30 @@ fn shuffle<T>(items: &mut [T]) {
     for last in (1..items.len()).rev() {
         let other = random.hash_one(last) % (last as u64 + 1);
         items.swap(last, usize::try_from(other).unwrap_or(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also where `net.ipv4.ip_nonlocal_bind` is 1.
+    #[test]
+    fn this_machine_is_known_and_no_other_is_taken_for_it() {
+        let own = Own { hostname: "mail.example.org".to_owned(), ports: vec![25] };
+        let at = |ip: &str, port| SocketAddr::new(ip.parse().unwrap(), port);
+        for here in ["127.0.0.1", "127.0.0.9", "::1", "::ffff:127.0.0.1", "0.0.0.0"] {
+            assert!(own.is_at(at(here, 25)), "{here}");
+            assert!(!own.is_at(at(here, 26)), "{here}");
+        }
+        for elsewhere in ["192.0.2.1", "203.0.113.9", "2001:db8::1"] {
+            assert!(!own.is_at(at(elsewhere, 25)), "{elsewhere}");
+        }
+        // Where this machine has an address besides loopback.
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        if socket.connect("192.0.2.1:9").is_ok() {
+            let ip = socket.local_addr().unwrap().ip();
+            assert!(own.is_at(SocketAddr::new(ip, 25)), "{ip}");
+        }
     }
 }

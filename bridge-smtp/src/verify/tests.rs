@@ -210,6 +210,37 @@ async fn a_silent_name_server_is_waited_for_so_long() {
     assert_eq!(verdict.action, Action::Take);
 }
 
+/// A sender whose records use up what may be asked, or whose name server is silent, does not keep the author's policy from being
+/// asked for; nor does one author's domain for the next one's.
+#[tokio::test]
+async fn each_authors_policy_has_time_and_questions_of_its_own() {
+    let bench = bench_with(|config| {
+        config.lookups = 20;
+        config.seconds = 2;
+    });
+    let terms: String = (0..9).map(|index| format!("mx:m{index}.evil.test ")).collect();
+    bench.zone.txt("evil.test", &format!("v=spf1 {terms}-all"));
+    for index in 0..9 {
+        for host in 0..9 {
+            bench.zone.mx(&format!("m{index}.evil.test"), 10, &format!("h{host}.m{index}.evil.test"));
+            bench.zone.address(&format!("h{host}.m{index}.evil.test"), "203.0.113.1");
+        }
+    }
+    let verdict = bench.check_from("198.51.100.1", "a@evil.test", MESSAGE).await;
+    assert_eq!(verdict.checks, ["spf=permerror", "dkim=none", "dmarc=fail"]);
+    assert!(refused(&verdict));
+    // The sender's record is behind a server that says nothing for longer than all checks may take.
+    bench.zone.silent("slow.test");
+    let verdict = bench.check_from("198.51.100.1", "a@slow.test", MESSAGE).await;
+    assert_eq!(verdict.checks, ["spf=temperror", "dkim=none", "dmarc=fail"]);
+    assert!(refused(&verdict));
+    // And so is the policy of the first of two authors.
+    bench.zone.silent("_dmarc.slow.test");
+    let two = MESSAGE.replace("From: Bank <a@bank.test>", "From: a@slow.test, a@bank.test");
+    let verdict = bench.check(&two).await;
+    assert!(refused(&verdict), "{verdict:?}");
+}
+
 #[tokio::test]
 async fn a_thousand_signatures_cost_as_much_as_ten() {
     let bench = bench();

@@ -144,3 +144,32 @@ async fn ipv6_is_spoken() {
     assert!(delivered(&lab.sender(json!({})).one("bob@[IPv6:::1]").await));
     assert_eq!(sink.taken().len(), 2);
 }
+
+/// The root's key signing key of 2017, in a file that is not there at first.
+const ANCHOR: &str = ". IN DNSKEY 257 3 8 AwEAAaz/tAm8yTn4Mfeh5eyI96WSVexTBAvkMgJzkKTOiW1vkIbzxeF3+/4RgWOq7HrxRixHlFlExOLAJr5emLvN7SWXgnLh4\
+    +B5xQlNVz8Og8kvArMtNROxVQuCaSnIDdD5LKyWbRd2n9WGe2R8PzgCmr3EgVLrjyBxWezF0jLHwVN8efS3rCj/EWgvIWgb9tarpVUDK/b58Da+sqqls3eNbuv7pr+eoZG\
+    +SrDK6nWeL3c6H5Apxz7LjVc1uTIdsIXxuOLYA4/ilBmSVIzuDWfdRUfhHdY6+cn8HFRm+2hM8AnXGXws9555KrUB5qihylGa8subX2Nn6UwNR1AkUTV74bU=\n";
+
+#[tokio::test]
+async fn what_sending_needs_and_was_not_there_is_looked_for_again() {
+    let lab = Lab::new();
+    let sink = lab.only(Manner::default()).await;
+    let anchor = std::env::temp_dir().join(format!("mesyx-anchor-{}", mesyx_sdk::MessageId::random()));
+    let mut config = lab.config();
+    config["listeners"] = json!([{ "address": "127.0.0.1:0" }]);
+    let way = format!("127.0.0.2:{}", lab.port);
+    config["delivery"] = json!({ "routes": [{ "domains": ["example.net"], "hosts": [way] }] });
+    config["dns"]["dnssec"] = json!("validate");
+    config["dns"]["trust_anchor"] = json!(anchor);
+    let sender = lab.sender_with(config);
+    let outcome = sender.one("bob@example.net").await;
+    let mesyx_sdk::Outcome::Deferred { why, scope: mesyx_sdk::DeferScope::Bridge, .. } = &outcome else {
+        panic!("{outcome:?}")
+    };
+    assert!(why.contains("trust anchor"), "{why}");
+    std::fs::write(&anchor, ANCHOR).unwrap();
+    let outcome = sender.one("bob@example.net").await;
+    std::fs::remove_file(&anchor).unwrap();
+    assert!(delivered(&outcome), "{outcome:?}");
+    assert_eq!(sink.taken().len(), 1);
+}

@@ -242,13 +242,7 @@ impl Attempt {
     }
 
     /// Makes the copies for users here.
-    async fn keep(
-        &self,
-        at: usize,
-        outgoing: &Outgoing,
-        users: BTreeSet<UserId>,
-        copies: &mut Copies,
-    ) -> Happened {
+    async fn keep(&self, at: usize, outgoing: &Outgoing, users: BTreeSet<UserId>, copies: &mut Copies) -> Happened {
         let Some(job) = self.jobs.get(at) else { return Happened::Local };
         let origin = Origin { authenticated: Some(job.user), ..internal() };
         match seal(&self.shared, &users, job.message, outgoing.original.clone(), origin).await {

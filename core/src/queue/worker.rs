@@ -337,11 +337,7 @@ impl Worker {
     }
 
     fn spawn(&mut self, destination: Destination, jobs: Vec<Job>, settled: Option<Happened>) {
-        let about = About {
-            destination: destination.clone(),
-            jobs: jobs.clone(),
-            settled: settled.is_some(),
-        };
+        let about = About { destination: destination.clone(), jobs: jobs.clone(), settled: settled.is_some() };
         let (shared, deliverer) = (Arc::clone(&self.shared), Arc::clone(&self.deliverer));
         let attempt = Attempt { shared, deliverer, destination, jobs, settled };
         let handle = self.attempts.spawn(attempt.run());

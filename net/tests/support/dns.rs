@@ -25,6 +25,8 @@ struct Shared {
     secure: BTreeSet<String>,
     /// Questions that are answered with SERVFAIL.
     failing: BTreeSet<(String, Option<RecordType>)>,
+    /// Names that are never answered.
+    silent: BTreeSet<String>,
     asked: Vec<(String, RecordType)>,
 }
 
@@ -116,6 +118,12 @@ impl Zone {
         self
     }
 
+    /// Never answers for this name.
+    pub fn silent(&self, at: &str) -> &Self {
+        self.shared().silent.insert(key(at));
+        self
+    }
+
     /// Takes away all records of a name, and its failure.
     pub fn remove(&self, at: &str) -> &Self {
         self.shared().records.remove(&key(at));
@@ -164,6 +172,9 @@ fn answer(shared: &Mutex<Shared>, question: &[u8]) -> Option<Vec<u8>> {
     answer.add_query(query.clone());
     let mut at = key(&query.name().to_ascii());
     shared.asked.push((at.clone(), query.query_type()));
+    if shared.silent.contains(&at) {
+        return None;
+    }
     if shared.failing.contains(&(at.clone(), None)) || shared.failing.contains(&(at.clone(), Some(query.query_type())))
     {
         answer.metadata.response_code = ResponseCode::ServFail;

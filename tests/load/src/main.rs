@@ -7,6 +7,8 @@
 //! mesyx-load idle   --smtp … --imap … --user … --password … --to …
 //! mesyx-load login  --imap … --user … --password … --connections 8 --logins 2000
 //! mesyx-load hold   --imap … --user … --password … --connections 1000 --pid 1234
+//! mesyx-load send   --submission … --user … --password … --from alice@example.org --to joe@example.net --config DIR/mesyx.toml
+//! mesyx-load drain  --config DIR/mesyx.toml
 //! ```
 //!
 //! Bounded in count and time; speaks plain text, so the server must allow login without TLS on loopback.
@@ -14,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod imap;
+mod outgoing;
 mod process;
 mod smtp;
 mod stats;
@@ -54,6 +57,10 @@ enum Command {
     Login(Login),
     /// Many idling connections, and what they cost.
     Hold(Hold),
+    /// Messages submitted, and gone from the server's queue, per second.
+    Send(outgoing::Send),
+    /// How fast the messages leave that wait in the server's queue.
+    Drain(outgoing::Drain),
 }
 
 /// A login at an IMAP server.
@@ -147,6 +154,8 @@ async fn main() -> Result<()> {
             Command::Idle(idle) => run_idle(idle, &processes).await,
             Command::Login(login) => run_login(login, &processes).await,
             Command::Hold(hold) => run_hold(hold, &processes).await,
+            Command::Send(send) => outgoing::send(send, &processes).await,
+            Command::Drain(drain) => outgoing::drain(drain, &processes).await,
         }
     };
     tokio::time::timeout(Duration::from_secs(arguments.timeout), work).await?

@@ -19,7 +19,9 @@ fn public_key(address: &str) -> Vec<u8> {
 }
 
 async fn waits_for_a_key(place: &Place) {
-    place.until("it is held", async |place: &Place| place.list().await.iter().all(|job| job.state == "needs-key")).await;
+    place
+        .until("it is held", async |place: &Place| place.list().await.iter().all(|job| job.state == "needs-key"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

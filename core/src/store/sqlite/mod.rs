@@ -405,11 +405,7 @@ impl Store for SqliteStore {
         self.read(move |connection| queue::these(connection, &wanted)).await
     }
 
-    async fn queued(
-        &self,
-        message: MessageId,
-        wanted: &[JobId],
-    ) -> Result<Option<Queued>, StoreError> {
+    async fn queued(&self, message: MessageId, wanted: &[JobId]) -> Result<Option<Queued>, StoreError> {
         let wanted = wanted.to_vec();
         let found = self.read(move |connection| {
             let content = queue::content(connection, message)?;

@@ -79,6 +79,7 @@ impl Bridge for Smtp {
                 Grant::Directory,
                 Grant::Certificates,
                 Grant::Secret("dkim.*".to_owned()),
+                Grant::Checkpoint,
                 Grant::Listen(25),
             ],
             delivers: vec![AddressKind::Mail],

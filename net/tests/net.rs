@@ -4,6 +4,7 @@
 #[path = "support/dns.rs"]
 mod dns;
 mod fetching;
+mod signed;
 
 use dns::Zone;
 use mesyx_net::hickory_resolver::proto::rr::RecordType;

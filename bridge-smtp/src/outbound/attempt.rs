@@ -168,7 +168,7 @@ impl Outbound {
         until: Instant,
     ) -> Vec<(usize, Outcome)> {
         let today = Timestamp::now().day();
-        let found = tokio::time::timeout_at(until, self.lookup.hosts(&group.domain, today)).await;
+        let found = tokio::time::timeout_at(until, self.lookup.hosts(host, &group.domain)).await;
         let hosts = match found {
             Ok(Ok(hosts)) => hosts,
             Ok(Err(outcome)) => return group.indexes.into_iter().map(|index| (index, outcome.clone())).collect(),
@@ -177,6 +177,7 @@ impl Outbound {
                 return group.indexes.into_iter().map(|index| (index, outcome.clone())).collect();
             }
         };
+        let only = hosts.only;
         let mut attempt = Attempt {
             outbound: self,
             envelope,
@@ -197,6 +198,14 @@ impl Outbound {
         attempt.run(host, hosts).await;
         let Attempt { left, mut done, last, mut answered, .. } = attempt;
         done.extend(left.into_iter().map(|index| (index, answered.remove(&index).unwrap_or_else(|| last.clone()))));
+        if only {
+            // The queue leaves alone what failed domain by domain; where all go to the same host, all are to wait for it.
+            for (_, outcome) in &mut done {
+                if let Outcome::Deferred { scope: scope @ DeferScope::Host, .. } = outcome {
+                    *scope = DeferScope::Bridge;
+                }
+            }
+        }
         done
     }
 }

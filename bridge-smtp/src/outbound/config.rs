@@ -222,6 +222,11 @@ impl Plan {
         self.routes.iter().find(|route| route.domains.iter().any(|pattern| pattern.fits(domain)))
     }
 
+    /// Whether all mail takes the same way, whatever its domain: a smart host.
+    pub(crate) fn has_one_way(&self) -> bool {
+        matches!(self.routes.as_slice(), [route, ..] if !route.hosts.is_empty() && route.domains.contains(&Pattern::All))
+    }
+
     /// The secrets that routes name.
     pub(crate) fn secrets(&self) -> Vec<String> {
         let mut names: Vec<_> =

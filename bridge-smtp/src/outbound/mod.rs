@@ -26,6 +26,7 @@ mod reports;
 mod route;
 pub mod simulate;
 mod sts;
+mod sts_kept;
 mod tls;
 
 #[cfg(test)]

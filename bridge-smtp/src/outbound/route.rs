@@ -7,11 +7,10 @@ use super::reports::{Policy as Judged, Reports};
 use super::sts::{Mode, Policies, Policy};
 use super::tls::Requirement;
 use mesyx_net::{Dns, DnsError, Mx, is_public};
-use mesyx_sdk::{DeferScope, Domain, Outcome};
+use mesyx_sdk::{DeferScope, Domain, Outcome, Timestamp};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Most mail exchangers that are looked at; sane domains have fewer than ten.
 const MAX_HOSTS: usize = 50;
@@ -58,7 +57,7 @@ fn is_here(address: SocketAddr) -> bool {
 }
 
 /// The hosts for one domain.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Hosts {
     /// In the order to try them.
     pub(crate) hosts: Vec<Host>,
@@ -66,6 +65,8 @@ pub(crate) struct Hosts {
     pub(crate) login: Option<(String, String)>,
     /// The policy domain, for the counts; none where the operator chose the hosts.
     pub(crate) domain: Option<String>,
+    /// All mail goes there, whatever its domain.
+    pub(crate) only: bool,
 }
 
 /// One host.
@@ -94,7 +95,8 @@ pub(crate) struct Ready {
 
 impl Lookup {
     /// The hosts for a domain, or why there are none.
-    pub(crate) async fn hosts(&self, domain: &Domain, today: i32) -> Result<Hosts, Outcome> {
+    pub(crate) async fn hosts(&self, own: &dyn mesyx_sdk::Host, domain: &Domain) -> Result<Hosts, Outcome> {
+        let now = Timestamp::now();
         let route = self.plan.route(domain);
         let base = route.and_then(|route| route.tls).unwrap_or(self.plan.config.tls);
         if let Some(route) = route.filter(|route| !route.hosts.is_empty()) {
@@ -104,7 +106,7 @@ impl Lookup {
             Domain::Name(name) => name.to_string(),
             Domain::Literal(ip) => {
                 let host = self.host(PeerHost::Ip(*ip), base);
-                return Ok(Hosts { hosts: vec![host], login: None, domain: None });
+                return Ok(Hosts { hosts: vec![host], ..Hosts::default() });
             }
         };
         let (exchangers, secure) = match self.dns.mx(&name).await {
@@ -117,11 +119,11 @@ impl Lookup {
         };
         let ordered = self.ordered(&name, exchangers)?;
         let sts = match &self.policies {
-            Some(policies) if base != TlsPolicy::None => match policies.of(&name, Instant::now()).await {
+            Some(policies) if base != TlsPolicy::None => match policies.of(own, &name, now).await {
                 Some(Ok(policy)) if policy.mode != Mode::None => Some(policy),
                 Some(Ok(_)) | None => None,
                 Some(Err(failure)) => {
-                    self.reports.failure(today, &name, Judged::Sts, failure.result_type());
+                    self.reports.failure(now.day(), &name, Judged::Sts, failure.result_type());
                     None
                 }
             },
@@ -131,7 +133,7 @@ impl Lookup {
             .into_iter()
             .map(|host| Host { secure, sts: sts.clone(), ..self.host(PeerHost::Name(host), base) })
             .collect();
-        Ok(Hosts { hosts, login: None, domain: Some(name) })
+        Ok(Hosts { hosts, domain: Some(name), ..Hosts::default() })
     }
 
     fn chosen(&self, route: &CheckedRoute, base: TlsPolicy) -> Hosts {
@@ -141,7 +143,7 @@ impl Lookup {
             chosen: true,
             ..self.host(peer.host.clone(), base)
         });
-        Hosts { hosts: hosts.collect(), login: route.login.clone(), domain: None }
+        Hosts { hosts: hosts.collect(), login: route.login.clone(), domain: None, only: self.plan.has_one_way() }
     }
 
     fn host(&self, host: PeerHost, base: TlsPolicy) -> Host {

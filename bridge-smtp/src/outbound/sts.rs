@@ -1,11 +1,14 @@
 //! MTA-STS (RFC 8461): which hosts may be a domain's mail exchangers, and that they must show certificates.
 //!
-//! Policies are kept in memory as long as they say; a restart forgets them, and the next message to the domain fetches anew.
+//! Policies are kept as long as they say, over restarts too (see [`super::sts_kept`]).
 
+use super::sts_kept::{Entry, Shelf, shelf_of};
 use mesyx_net::{Dns, Get, Https};
-use std::collections::HashMap;
+use mesyx_sdk::{Host, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Largest policy that is read (RFC 8461, section 3.3, suggests 64 kilobytes).
 const MAX_POLICY: usize = 64 << 10;
@@ -19,7 +22,8 @@ const REFRESH: Duration = Duration::from_secs(86_400);
 const MAX_DOMAINS: usize = 10_000;
 
 /// What a policy wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
     /// Hosts that don't keep to it get nothing.
     Enforce,
@@ -30,7 +34,7 @@ pub(crate) enum Mode {
 }
 
 /// A domain's policy (section 3.2).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Policy {
     pub(crate) mode: Mode,
     /// Lower-case names, or `*.` and a name.
@@ -127,12 +131,16 @@ pub(crate) fn id(record: &str) -> Option<&str> {
 struct Known {
     id: String,
     policy: Result<Arc<Policy>, Failure>,
-    fetched: Instant,
+    fetched: Timestamp,
 }
 
 impl Known {
-    fn holds(&self, now: Instant) -> bool {
-        let age = now.duration_since(self.fetched);
+    fn age(&self, now: Timestamp) -> Duration {
+        Duration::from_millis(u64::try_from(now.0.saturating_sub(self.fetched.0)).unwrap_or(0))
+    }
+
+    fn holds(&self, now: Timestamp) -> bool {
+        let age = self.age(now);
         match &self.policy {
             Ok(policy) => age < policy.max_age,
             Err(_) => age < PATIENCE,
@@ -140,8 +148,8 @@ impl Known {
     }
 
     /// Whether it need not be fetched again under the same id.
-    fn is_fresh(&self, now: Instant) -> bool {
-        let age = now.duration_since(self.fetched);
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        let age = self.age(now);
         match &self.policy {
             Ok(policy) => age < REFRESH.min(policy.max_age / 2).max(PATIENCE.min(policy.max_age)),
             Err(_) => age < PATIENCE,
@@ -155,18 +163,26 @@ pub(crate) struct Policies {
     dns: Dns,
     https: Https,
     known: Mutex<HashMap<String, Known>>,
+    /// Shelves that were read; held while one is read or written.
+    read: tokio::sync::Mutex<HashSet<u8>>,
 }
 
 impl Policies {
     pub(crate) fn new(dns: Dns, https: Https) -> Self {
-        Self { dns, https, known: Mutex::default() }
+        Self { dns, https, known: Mutex::default(), read: tokio::sync::Mutex::default() }
     }
 
     /// The policy of a domain at this time, where it has one.
     ///
     /// A policy that is remembered holds until its time is over, whatever is wrong with the record or the file by now: whoever can
     /// suppress those must not be able to suppress the policy (section 10.2).
-    pub(crate) async fn of(&self, domain: &str, now: Instant) -> Option<Result<Arc<Policy>, Failure>> {
+    pub(crate) async fn of(
+        &self,
+        host: &dyn Host,
+        domain: &str,
+        now: Timestamp,
+    ) -> Option<Result<Arc<Policy>, Failure>> {
+        self.read_shelf(host, domain, now).await;
         let known = self.known().get(domain).filter(|known| known.holds(now)).cloned();
         let record = self.record(domain).await;
         match (known, record) {
@@ -180,9 +196,51 @@ impl Policies {
                     (fetched, _) => fetched,
                 };
                 self.remember(domain, Known { id, policy: policy.clone(), fetched: now });
+                if policy.is_ok() {
+                    self.write_shelf(host, domain, now).await;
+                }
                 Some(policy)
             }
         }
+    }
+
+    /// Recalls what was known before the last start, of this domain and those on the same shelf. Once; where the host can't say now, the next
+    /// time again.
+    async fn read_shelf(&self, host: &dyn Host, domain: &str, now: Timestamp) {
+        let number = shelf_of(domain);
+        let mut read = self.read.lock().await;
+        if read.contains(&number) {
+            return;
+        }
+        let Ok(shelf) = Shelf::read(host, number).await else { return };
+        read.insert(number);
+        for (domain, Entry { id, policy, fetched }) in shelf.0 {
+            let known = Known { id, policy: Ok(Arc::new(policy)), fetched: Timestamp(fetched) };
+            // A clock that was set back makes no policy last longer than it says.
+            if known.holds(now) && known.fetched <= now && !self.known().contains_key(&domain) {
+                self.remember(&domain, known);
+            }
+        }
+    }
+
+    /// Keeps what is known of this domain and those on the same shelf.
+    async fn write_shelf(&self, host: &dyn Host, domain: &str, now: Timestamp) {
+        let number = shelf_of(domain);
+        // Never over one that could not be read so far.
+        let read = self.read.lock().await;
+        if !read.contains(&number) {
+            return;
+        }
+        let mut shelf = Shelf::default();
+        for (domain, known) in
+            self.known().iter().filter(|(domain, known)| shelf_of(domain) == number && known.holds(now))
+        {
+            if let Ok(policy) = &known.policy {
+                let entry = Entry { id: known.id.clone(), policy: Policy::clone(policy), fetched: known.fetched.0 };
+                shelf.0.insert(domain.clone(), entry);
+            }
+        }
+        shelf.write(host, number).await;
     }
 
     /// The id that the domain's record gives; `None` where it has none, or none that is right.

@@ -3,6 +3,7 @@
 use crate::lab::{Identity, Lab, deferred, delivered, self_signed};
 use crate::sink::{Act, Manner, Sink};
 use mesyx_net::hickory_resolver::proto::rr::RecordType;
+use mesyx_sdk::Host as _;
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -253,7 +254,28 @@ async fn a_policy_outlives_whoever_suppresses_it() {
     deferred(&one.one("bob@example.net").await);
     assert!(sink.taken().is_empty());
     // One who never knew the policy can't keep to it.
+    let mut newcomer = sender(&lab, port);
+    newcomer.host = mesyx_sdk::MemoryHost::new("example.org".parse().unwrap());
+    assert!(delivered(&newcomer.one("bob@example.net").await));
+}
+
+/// RFC 8461, section 10.2: who makes a sender forget the policy takes the protection away.
+#[tokio::test]
+async fn a_policy_outlives_a_restart() {
+    let lab = Lab::new();
+    lab.zone.txt("_mta-sts.example.net", "v=STSv1; id=1;");
+    let sink = lab.only(with(&lab.identity(&["mx2.example.net"]))).await;
+    let (port, text) = policy(&lab, &enforce("enforce", "*.example.net")).await;
     assert!(delivered(&sender(&lab, port).one("bob@example.net").await));
+    assert!(lab.host.checkpoints("").await.unwrap().iter().all(|key| !key.contains("example")));
+    // After a restart, the record and the policy are suppressed, and so is TLS.
+    *text.lock().unwrap() = None;
+    lab.zone.remove("_mta-sts.example.net");
+    lab.zone.mx("example.net", 5, "mx3.example.net");
+    let other = lab.sink(3, Manner::default()).await;
+    lab.zone.remove("mx2.example.net");
+    deferred(&sender(&lab, port).one("bob@example.net").await);
+    assert_eq!((sink.taken().len(), other.taken().len()), (1, 0));
 }
 
 #[tokio::test]

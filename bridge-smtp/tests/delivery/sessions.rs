@@ -114,7 +114,7 @@ async fn a_smart_host_is_logged_in_to_under_tls_alone() {
     lab.host.set_secret("relay.password", Secret::from("wrong".to_owned()));
     let outcome = route("relay.example.net", "verified").one("bob@anywhere.example").await;
     let (why, host, _) = deferred(&outcome);
-    assert!(why.starts_with("4.7.8") && host, "{outcome:?}");
+    assert!(why.starts_with("4.7.8") && !host, "all mail waits for it, not that of one domain: {outcome:?}");
     assert!(!why.contains("wrong\u{0}") && sink.taken().len() == 1);
     lab.host.grant_only([Grant::Deliver]);
     deferred(&route("relay.example.net", "verified").one("bob@anywhere.example").await);
@@ -129,4 +129,17 @@ async fn tls_from_the_first_byte() {
     let route = json!({ "domains": ["*"], "hosts": [format!("mx2.example.net:{}", lab.port)], "tls": "implicit" });
     assert!(delivered(&lab.sender(json!({ "routes": [route] })).one("bob@example.net").await));
     assert!(sink.taken()[0].tls);
+}
+
+/// Where all mail goes to one host, whose domain it is for makes no difference.
+#[tokio::test]
+async fn a_smart_host_that_is_down_holds_up_all_domains() {
+    let lab = Lab::new();
+    let gone = format!("127.0.0.9:{}", lab.port);
+    for (domains, all) in [(json!(["*"]), true), (json!(["example.net"]), false)] {
+        let delivery = json!({ "routes": [{ "domains": domains, "hosts": [gone] }] });
+        let outcome = lab.sender(delivery).one("bob@example.net").await;
+        let mesyx_sdk::Outcome::Deferred { scope, .. } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(scope == mesyx_sdk::DeferScope::Bridge, all, "{domains}");
+    }
 }

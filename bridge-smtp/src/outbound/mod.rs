@@ -28,6 +28,7 @@ pub mod simulate;
 mod sts;
 mod sts_kept;
 mod tls;
+mod words;
 
 #[cfg(test)]
 mod client_tests;

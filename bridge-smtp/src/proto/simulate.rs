@@ -3,7 +3,8 @@
 //! The host knows `alice`, `bob` and `postmaster` at `example.org`; `bob` is over quota, and nothing is ever stored.
 //! Alice's password is `secret`.
 
-use super::session::{Answer, Limits, Role, Session, Settings, Step, TlsInfo};
+use super::session::Session;
+use super::terms::{Answer, Limits, Role, Settings, Step, TlsInfo};
 use mesyx_sdk::{
     Accepted, Address, ByteBudget, Domain, Envelope, Error, ErrorKind, MailAddress, RecipientStatus, Timestamp, UserId,
 };

@@ -1,6 +1,6 @@
 //! The trace headers that stand before a message (RFC 5321, section 4.4).
 
-use super::session::TlsInfo;
+use super::terms::TlsInfo;
 use mesyx_sdk::{Domain, MailAddress, MessageId, Timestamp};
 use std::net::IpAddr;
 

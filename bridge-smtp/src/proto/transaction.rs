@@ -5,8 +5,9 @@ use super::content::{Assembly, Refusal, Whole};
 use super::headers::{self, Headers};
 use super::path::Path;
 use super::reply::Reply;
-use super::session::{Incoming, Role, Session, Step};
+use super::session::Session;
 use super::shares::{Held, Purse};
+use super::terms::{Incoming, Role, Step};
 use super::trace::{self, Trace};
 use mesyx_sdk::{
     Address, Content, Dsn, Envelope, Error, Kind, MailAddress, MessageId, Origin, Protection, Recipient,

@@ -3,6 +3,7 @@
 
   thunderbird.py offline    HOST:PORT USER PASSWORD KEYFILE PICTURE   reads the first message of INBOX with the user's own secret key
   thunderbird.py autoconfig ADDRESS PASSWORD PICTURE [AUTHORITY]      sets up an account from the address alone, and reads INBOX
+  thunderbird.py wizard     ADDRESS PASSWORD PICTURE [AUTHORITY]      the same through the dialog that a user sees; a picture of each of its pages
 
 Prints one line of JSON: what Thunderbird showed. See README.md here.
 """
@@ -235,6 +236,74 @@ AUTOCONFIG = """
   return found;
 """
 
+# The dialog in which a user adds an account: opened, and its first page filled in.
+WIZARD_ADDRESS = """
+  const window = Services.wm.getMostRecentWindow("mail:3pane");
+  window.resizeTo(1240, 860);
+  window.moveTo(10, 10);
+  await window.openAccountHub("MAIL");
+  const hub = await until("the dialog", () => window.document.querySelector("account-hub-container")?.shadowRoot.querySelector("account-hub-email"));
+  const page = await until("its first page", () => hub.querySelector("#emailAutoConfigSubview #email") && hub);
+  for (const [id, value] of [["realName", "Somebody"], ["email", args[0]]]) {
+    const input = page.querySelector("#emailAutoConfigSubview #" + id);
+    input.focus();
+    input.value = value;
+    input.dispatchEvent(new window.Event("input", { bubbles: true }));
+  }
+"""
+
+# The button that leads on, once it may be pressed; the page that comes then, with what is to be read on it.
+WIZARD_ON = """
+  const [next, password] = args;
+  const window = Services.wm.getMostRecentWindow("mail:3pane");
+  const hub = window.document.querySelector("account-hub-container").shadowRoot.querySelector("account-hub-email");
+  const visible = id => { const page = hub.querySelector("#" + id); return page && !page.hidden && page.checkVisibility() && page; };
+  if (password) {
+    const input = hub.querySelector("#emailPasswordSubview #password");
+    input.focus();
+    input.value = password;
+    input.dispatchEvent(new window.Event("input", { bubbles: true }));
+  }
+  const button = await until("a button that leads on", () => {
+    const found = hub.querySelector("account-hub-footer #forward");
+    return found && !found.disabled && !found.hidden && found;
+  });
+  button.click();
+  const wanted = next.split(" ");
+  const id = await until("the page " + next, () => wanted.find(visible));
+  await sleep(1500);
+  return { page: id, text: visible(id).innerText.replace(/\\s+/g, " ").trim().slice(0, 600) };
+"""
+
+# Leaves the dialog; the account that it made.
+WIZARD_END = """
+  const window = Services.wm.getMostRecentWindow("mail:3pane");
+  const account = await until("an account", () => MailServices.accounts.accounts.find(one => one.incomingServer.type == "imap"));
+  MailServices.accounts.defaultAccount = account;
+  const server = account.incomingServer;
+  const outgoing = MailServices.outgoingServer.defaultServer;
+  return {
+    incoming: { host: server.hostName || server.realHostName, port: server.port, socket: server.socketType, user: server.username },
+    outgoing: outgoing.serverURI.spec,
+  };
+"""
+
+
+def wizard(thunderbird, address, password, picture):
+    """Goes through the dialog page by page, as a user who knows no more than address and password."""
+    name, kind = os.path.splitext(picture)
+    thunderbird.run(HELPERS + WIZARD_ADDRESS, address)
+    thunderbird.picture(f"{name}-address{kind}")
+    pages = []
+    try:
+        pages.append(thunderbird.run(HELPERS + WIZARD_ON, "emailConfigFoundSubview"))
+        thunderbird.picture(f"{name}-found{kind}")
+        pages.append(thunderbird.run(HELPERS + WIZARD_ON, "emailPasswordSubview"))
+        pages.append(thunderbird.run(HELPERS + WIZARD_ON, "emailAddedSuccessSubview emailSyncAccountsSubview", password))
+    finally:
+        thunderbird.picture(f"{name}-done{kind}")
+    return {"pages": pages, **thunderbird.run(HELPERS + WIZARD_END)}
+
 
 def main():
     what = sys.argv[1]
@@ -252,12 +321,15 @@ def main():
                 key = f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{lines}-----END PGP PRIVATE KEY BLOCK-----\n".encode()
             shown["imported"] = thunderbird.run(HELPERS + IMPORT, key.decode())
             thunderbird.run(HELPERS + ACCOUNT, host, int(port), user, password)
-        elif what == "autoconfig":
+        elif what in ("autoconfig", "wizard"):
             address, password, picture = sys.argv[2:5]
             for authority in sys.argv[5:]:
                 with open(authority) as file:
                     thunderbird.run(TRUST, file.read())
-            shown["found"] = thunderbird.run(HELPERS + AUTOCONFIG, address, password)
+            if what == "wizard":
+                shown["found"] = wizard(thunderbird, address, password, picture)
+            else:
+                shown["found"] = thunderbird.run(HELPERS + AUTOCONFIG, address, password)
         else:
             sys.exit(__doc__)
         try:

@@ -1,6 +1,8 @@
 //! Signatures of ours, verified by dkimpy and by OpenDKIM.
 
 use crate::delivery::{NextHop, demo};
+use crate::queue::Outgoing;
+use crate::support::sink::Sink;
 use crate::{support, tools};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -169,4 +171,70 @@ fn what_leaves_is_signed_by_the_keys_that_dns_shows() {
         records.into_iter().filter(|(name, _): &(String, _)| name.contains("._domainkey.")).collect();
     assert!(opendkim(&sent, &keys), "{shown}");
     assert!(shown.starts_with("DKIM-Signature:"), "nothing stands before it: {shown}");
+}
+
+/// Each domain signs its own authors' mail, with keys of its own; those of a domain that is not ours any more sign nothing, and are there again
+/// when it is.
+#[test]
+fn each_domain_signs_for_itself_and_one_that_was_removed_no_more() {
+    let sink = Sink::start();
+    let mut instance = Outgoing::new(&sink);
+    let path = instance.inner.home().join("mesyx.toml");
+    let one = std::fs::read_to_string(&path).unwrap();
+    let two = one.replacen("domains = [\"example.org\"]", "domains = [\"example.org\", \"second.example\"]", 1);
+    assert_ne!(one, two);
+    std::fs::write(&path, &two).unwrap();
+    let ann =
+        ["user", "add", "ann", "--address", "ann@second.example", "--no-password", "--app-password", "x", "--json"];
+    let ann: serde_json::Value = serde_json::from_slice(&instance.inner.mesyx(&ann)).unwrap();
+    let ann = ann["app_password"].as_str().unwrap().to_owned();
+    instance.inner.mesyx(&["dns", "keys", "add"]);
+    let records = |instance: &Outgoing| {
+        let zones: serde_json::Value = serde_json::from_slice(&instance.inner.mesyx(&["dns", "--json"])).unwrap();
+        let all = zones.as_array().unwrap().iter().flat_map(|zone| zone["records"].as_array().unwrap().clone());
+        let keys = all.filter(|record| record["name"].as_str().unwrap().contains("._domainkey."));
+        let pair = |record: serde_json::Value| (record["name"].as_str().unwrap().to_owned(), record["value"].clone());
+        keys.map(pair).collect::<serde_json::Map<_, _>>()
+    };
+    let published = records(&instance);
+    assert_eq!(published.len(), 4, "two of each domain: {published:?}");
+    let of = |domain: &str| {
+        published.clone().into_iter().filter(|(name, _)| name.ends_with(domain)).collect::<serde_json::Map<_, _>>()
+    };
+
+    instance.start();
+    let alice = instance.inner.password.clone();
+    for (user, password, from) in [("alice", &alice, "alice@example.org"), ("ann", &ann, "ann@second.example")] {
+        let reply = instance.login_as(user, password).unwrap().submit(from, &["joe@example.net"], from).unwrap();
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+    instance.drained();
+    let sent = |subject: &str| sink.taken().into_iter().find(|taken| taken.subject == subject).unwrap().bytes;
+    for (from, domain, other) in [
+        ("alice@example.org", "example.org", "second.example"),
+        ("ann@second.example", "second.example", "example.org"),
+    ] {
+        let message = sent(from);
+        assert_eq!(dkimpy(&message, &of(domain)), ["good", "good"], "{}", String::from_utf8_lossy(&message));
+        assert!(dkimpy(&message, &of(other)).iter().all(|word| word != "good"));
+    }
+
+    // What was queued when the domain was removed leaves, and nothing signs for it.
+    sink.answer("late@example.net", "451 4.3.0 later");
+    let mut late = instance.login_as("ann", &ann).unwrap();
+    late.submit("ann@second.example", &["late@example.net"], "late").unwrap();
+    support::until("it was tried", || {
+        let list = instance.inner.mesyx(&["queue", "list", "--json"]);
+        String::from_utf8_lossy(&list).contains("451 4.3.0 later")
+    });
+    instance.inner.kill();
+    std::fs::write(&path, &one).unwrap();
+    assert_eq!(records(&instance).len(), 2);
+    instance.start();
+    instance.drained();
+    let message = String::from_utf8(sent("late")).unwrap();
+    assert!(!message.contains("DKIM-Signature:"), "{message}");
+    instance.inner.kill();
+    std::fs::write(&path, &two).unwrap();
+    assert_eq!(records(&instance), published, "its keys were kept");
 }

@@ -299,13 +299,13 @@ fn stopping_finishes_what_is_on_the_line() {
 }
 
 /// An instance that sends everything to a sink.
-struct Outgoing {
-    inner: Instance,
+pub struct Outgoing {
+    pub inner: Instance,
     submission: u16,
 }
 
 impl Outgoing {
-    fn new(sink: &Sink) -> Self {
+    pub fn new(sink: &Sink) -> Self {
         let inner = Instance::new();
         let submission = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let path = inner.home().join("mesyx.toml");
@@ -320,13 +320,17 @@ impl Outgoing {
         Self { inner, submission }
     }
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         self.inner.start();
         until("submission listens", || TcpStream::connect(("127.0.0.1", self.submission)).is_ok());
     }
 
     fn login(&self) -> std::io::Result<Client> {
-        Client::login(self.submission, "alice", &self.inner.password)
+        self.login_as("alice", &self.inner.password)
+    }
+
+    pub fn login_as(&self, name: &str, password: &str) -> std::io::Result<Client> {
+        Client::login(self.submission, name, password)
     }
 
     /// The recipients whose jobs stand in the store, while no server runs.
@@ -337,7 +341,7 @@ impl Outgoing {
     }
 
     /// Waits until nothing is left to send.
-    fn drained(&self) {
+    pub fn drained(&self) {
         until("all is sent", || {
             let status = self.inner.mesyx(&["queue", "status", "--json"]);
             serde_json::from_slice::<serde_json::Value>(&status).unwrap()["jobs"] == 0

@@ -11,9 +11,7 @@ use super::sasl::{self, Exchange, NameAndPassword, Next};
 use super::terms::{Answer, Incoming, Role, Settings, Step, TlsInfo};
 use super::trace::helo_name;
 use super::transaction::{Pending, Transaction};
-use mesyx_sdk::{
-    Accepted, Address, ByteBudget, Envelope, Error, ErrorKind, MailAddress, RecipientStatus, Secret, Timestamp, UserId,
-};
+use mesyx_sdk::{Accepted, Address, Error, ErrorKind, MailAddress, Timestamp, UserId};
 use std::net::IpAddr;
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 use super::super::simulate::{self, converse, settings};
 use super::*;
+use mesyx_sdk::{ByteBudget, RecipientStatus};
 use proptest::prelude::*;
 use std::net::Ipv4Addr;
 

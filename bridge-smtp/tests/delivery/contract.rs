@@ -71,7 +71,7 @@ impl Network for Mail {
     fn config(&self) -> Value {
         json!({
             "listeners": [{ "name": "mx", "address": "127.0.0.1:0" }],
-            "delivery": { "port": self.lab.port, "allow_private": true, "timeout_seconds": 5 },
+            "delivery": { "port": self.lab.port, "allow_private": true },
             "dns": self.lab.zone.config(),
         })
     }

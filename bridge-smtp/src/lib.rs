@@ -115,7 +115,8 @@ impl Bridge for Smtp {
             served = serving => served,
             () = self.tend(&*host) => Ok(()),
         };
-        let outbound = self.made().clone();
+        // Nothing of it is left behind; what is delivered after this makes its own.
+        let outbound = self.made().take();
         if let Some(outbound) = outbound {
             outbound.close().await;
         }

@@ -195,9 +195,10 @@ impl Connection {
                 }
                 Step::StartTls => Answer::Tls(self.start_tls().await?),
                 Step::Recipient(address) => Answer::Recipient(self.recipient(&address).await),
-                Step::Sender(address) => {
-                    Answer::Sender(self.user.as_ref().is_some_and(|user| user.may_send_as(&address)))
-                }
+                Step::Sender(address) => Answer::Sender(match &self.user {
+                    Some(user) => user.may_send_as(&address).await,
+                    None => false,
+                }),
                 Step::Login { name, password } => Answer::Login(self.login(name, password).await),
                 Step::Take(incoming) => Answer::Taken(self.take(*incoming).await),
             };

@@ -35,7 +35,8 @@ pub enum Address {
 }
 
 /// The kinds of addresses, by the network that they belong to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
 #[non_exhaustive]
 pub enum AddressKind {
     /// [`Address::Mail`].
@@ -59,6 +60,20 @@ impl FromStr for AddressKind {
             "mesyx" => Self::Mesyx,
             _ => Self::Other(NetworkName::new(text)?),
         })
+    }
+}
+
+impl From<AddressKind> for String {
+    fn from(kind: AddressKind) -> String {
+        kind.to_string()
+    }
+}
+
+impl TryFrom<String> for AddressKind {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
     }
 }
 

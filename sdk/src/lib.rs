@@ -115,7 +115,8 @@
 //!
 //! Everything here is meant to cross a process boundary: all types are owned,
 //! all calls are asynchronous, and every limit is stated where it applies.
-#![forbid(unsafe_code)]
+// Descriptors that cross a socket, or come with a library's call, are the exceptions: `wire::descriptors`, `wire::plugin`.
+#![deny(unsafe_code)]
 
 pub mod address;
 pub mod bridge;
@@ -139,6 +140,8 @@ pub mod summary;
 pub mod testkit;
 pub mod time;
 pub mod tls;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 pub use address::{
     Address, AddressError, AddressKind, Domain, IrcAddress, MailAddress, MesyxAddress, NetworkName, OtherAddress,
@@ -169,3 +172,5 @@ pub use session::{
 pub use summary::{MailFields, Part, Summary};
 pub use time::Timestamp;
 pub use tls::{Certificates, ServerTls, TlsIdentity};
+#[cfg(feature = "wire")]
+pub use wire::main;

@@ -6,20 +6,67 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A bridge's name, version, wishes and configuration.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// As JSON it is an object with the fields' names: what `--manifest` prints, and what a library holds in its section `.mesyx.manifest`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Short name, unique in an instance: lower-case letters, digits and `-`. The bridge's table in the configuration has it.
     pub name: String,
     /// The bridge's own version.
     pub version: String,
     /// One sentence on what it connects.
+    #[serde(default)]
     pub summary: String,
     /// What it asks for. The operator's configuration decides what it gets.
+    #[serde(default)]
     pub grants: Vec<Grant>,
     /// The kinds of addresses that it brings messages to, where it holds [`Grant::Deliver`].
+    #[serde(default)]
     pub delivers: Vec<AddressKind>,
     /// JSON Schema (2020-12) of its configuration, as [`crate::config::schema`] makes it from the configuration's type.
     pub config_schema: serde_json::Value,
+}
+
+impl Manifest {
+    /// Longest JSON text of a manifest, in bytes.
+    pub const MAX_LENGTH: usize = 512 << 10;
+    /// Longest name, in bytes.
+    pub const MAX_NAME: usize = 32;
+
+    /// The manifest as JSON, for people and programs; ends with a line end.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // It can't fail: all keys are text.
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// Reads what [`Manifest::to_json`] writes. Fields that are not known are passed over.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one line.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        if text.len() > Self::MAX_LENGTH {
+            return Err(format!("the manifest is longer than {} bytes", Self::MAX_LENGTH));
+        }
+        let manifest: Self =
+            serde_json::from_str(text).map_err(|error| format!("the manifest can't be read: {error}"))?;
+        let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if manifest.name.is_empty() || manifest.name.len() > Self::MAX_NAME || !manifest.name.bytes().all(letter) {
+            return Err("the manifest's name must have 1 to 32 lower-case letters, digits or '-'".to_owned());
+        }
+        if manifest.version.is_empty()
+            || [&manifest.version, &manifest.summary].iter().any(|t| t.contains(char::is_control))
+        {
+            return Err("the manifest's version must not be empty, and version and summary have no control character"
+                .to_owned());
+        }
+        if !manifest.config_schema.is_object() && !manifest.config_schema.is_boolean() {
+            return Err("the manifest's config_schema must be a JSON Schema".to_owned());
+        }
+        Ok(manifest)
+    }
 }
 
 /// One permission to call the host.

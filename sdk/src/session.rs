@@ -95,7 +95,7 @@ pub trait Session: Send + Sync + 'static {
     async fn watch(&self) -> Result<Watcher, Error>;
 
     /// Whether the address is the user's own (aliases and subaddresses too), so that it may stand in MAIL FROM and From.
-    fn may_send_as(&self, address: &MailAddress) -> bool;
+    async fn may_send_as(&self, address: &MailAddress) -> bool;
 
     /// What an address is to this user: whether [`Session::submit`] would take it.
     async fn recipient(&self, address: &Address) -> Result<RecipientStatus, Error>;

@@ -342,7 +342,7 @@ impl Session for AccessSession {
         Ok(self.shared.access.feeds.watch(self.user.id, self.id))
     }
 
-    fn may_send_as(&self, address: &MailAddress) -> bool {
+    async fn may_send_as(&self, address: &MailAddress) -> bool {
         self.shared.directory().addresses.may_send_as(self.user.id, address)
     }
 

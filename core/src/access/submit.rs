@@ -29,7 +29,7 @@ impl AccessSession {
                 .map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
             for addressee in addresses {
                 let MailAddressee::Mailbox { local, domain, .. } = addressee else { continue };
-                if !address(&local, &domain).is_some_and(|address| self.may_send_as(&address)) {
+                if !address(&local, &domain).is_some_and(|address| is_own(&self.shared, user, &address.into())) {
                     let (local, domain) = (String::from_utf8_lossy(&local), String::from_utf8_lossy(&domain));
                     return Err(foreign(&format!("{local}@{domain} (in the header {name})")));
                 }

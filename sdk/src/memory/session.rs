@@ -76,11 +76,15 @@ impl MemorySession {
         })
     }
 
+    fn owns(&self, address: &MailAddress) -> bool {
+        self.account(|account| Ok(account.owns(address))).unwrap_or(false)
+    }
+
     /// Every address that the message says it is from must be the user's.
     fn check_sender(&self, envelope: &Envelope) -> Result<(), Error> {
         let foreign = |what: &str| Err(Error::new(ErrorKind::Forbidden, format!("{what} is not an address of yours")));
         if let Some(from) = &envelope.from
-            && !from.as_mail().is_some_and(|from| self.may_send_as(from))
+            && !from.as_mail().is_some_and(|from| self.owns(from))
         {
             return foreign("the envelope sender");
         }
@@ -90,7 +94,7 @@ impl MemorySession {
             for addressee in addressees.map_err(|error| Error::new(ErrorKind::TooLarge, error.to_string()))? {
                 let MailAddressee::Mailbox { local, domain, .. } = addressee else { continue };
                 let address = address(&local, &domain);
-                if !address.is_some_and(|address| self.may_send_as(&address)) {
+                if !address.is_some_and(|address| self.owns(&address)) {
                     return foreign(&format!("an address in {name}"));
                 }
                 authors += usize::from(name == "From");
@@ -280,8 +284,8 @@ impl Session for MemorySession {
         self.account(|account| Ok(account.watch()))
     }
 
-    fn may_send_as(&self, address: &MailAddress) -> bool {
-        self.account(|account| Ok(account.owns(address))).unwrap_or(false)
+    async fn may_send_as(&self, address: &MailAddress) -> bool {
+        self.owns(address)
     }
 
     async fn recipient(&self, address: &Address) -> Result<RecipientStatus, Error> {

@@ -217,6 +217,34 @@ fn secret_keys_that_gpg_exports_are_read() {
     }
 }
 
+/// With rPGP, since Debian has no program that knows version 6 and the post-quantum kinds.
+#[test]
+#[ignore = "needs the program of tests/rpgp, which tests/run builds and $OPEN_WITH_RPGP names"]
+fn rpgp_opens_every_kind_with_each_certificate_alone() {
+    let program = std::env::var_os("OPEN_WITH_RPGP").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (key, file) = (dir.path().join("key"), dir.path().join("message"));
+    for profile in [Profile::V4, Profile::V6, Profile::PostQuantum] {
+        let make = |name| generate_keyset(name, Span::Always, Levels::ALL, profile).unwrap().1;
+        let secrets = [make("x"), make("y")];
+        let sealed = sealed(secrets.to_vec());
+        for part in [&sealed.body, &sealed.summary] {
+            std::fs::write(&file, message(&sealed.session_key, part)).unwrap();
+            for secret in &secrets {
+                std::fs::write(&key, secret.as_tsk().to_vec().unwrap()).unwrap();
+                let clear = run(Command::new(&program).arg(&key).arg(&file)).stdout;
+                match std::ptr::eq(part, &sealed.body) {
+                    true => check(clear),
+                    false => assert!(clear.starts_with(b"Mesyx-Part: summary; v=1; message=")),
+                }
+            }
+        }
+        std::fs::write(&key, make("z").as_tsk().to_vec().unwrap()).unwrap();
+        let refused = Command::new(&program).arg(&key).arg(&file).output().unwrap();
+        assert!(!refused.status.success(), "it is sealed to other keys");
+    }
+}
+
 /// For programs that Debian does not have: see core/tests/openpgpjs.mjs.
 #[test]
 #[ignore = "writes keys and sealed messages of each kind to the directory that $MESYX_SAMPLES names"]

@@ -11,7 +11,9 @@ use crate::exit::{Failure, trying};
 use clap::Subcommand;
 use mesyx_core::keys::Span;
 use mesyx_core::keys::import::ImportError;
-use mesyx_core::keysets::{AuditLine, KeysetInfo, PlannedWeek, Removed, RotationInfo, read_public, read_secret};
+use mesyx_core::keysets::{
+    AuditLine, Counted, KeysetInfo, PlannedWeek, Removed, RotationInfo, read_public, read_secret,
+};
 use mesyx_sdk::Secret;
 use serde_json::Value;
 use std::io::Read;
@@ -291,13 +293,14 @@ fn show(info: &KeysetInfo) {
         say!("    {}", certificate(one));
     }
     let secret = if info.secret_here { "here, locked by the user's passwords" } else { "not here (offline)" };
-    say!("    secret key: {secret}; {}", messages(info.messages, &info.first_day, &info.last_day));
+    say!("    secret key: {secret}; {}", messages(&info.sealed));
 }
 
-fn messages(count: u64, first: &Option<String>, last: &Option<String>) -> String {
-    match (first, last) {
-        (Some(first), Some(last)) => format!("{count} messages from {first} to {last}"),
-        _ => format!("{count} messages"),
+fn messages(counted: &Counted) -> String {
+    let Counted { messages, first_day, last_day, .. } = counted;
+    match (first_day, last_day) {
+        (Some(first), Some(last)) => format!("{messages} messages from {first} to {last}"),
+        _ => format!("{messages} messages"),
     }
 }
 
@@ -360,12 +363,12 @@ fn show_audit(value: &Value, json: bool) -> Result<(), Failure> {
         let opens = match (line.secret_here, is_identity) {
             (true, true) => "secret key here: signs, opens mail encrypted to it and the user's own records".to_owned(),
             (true, false) => {
-                format!("secret key here, opens {}", messages(line.messages, &line.first_day, &line.last_day))
+                format!("secret key here, opens {}", messages(&line.opens))
             }
             (false, true) => "no secret key here".to_owned(),
             (false, false) => {
-                lost += line.messages;
-                format!("no secret key here for {}", messages(line.messages, &line.first_day, &line.last_day))
+                lost += line.opens.messages;
+                format!("no secret key here for {}", messages(&line.opens))
             }
         };
         say!("{}  {} {name}: {opens}", line.user, line.kind);

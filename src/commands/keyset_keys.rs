@@ -30,45 +30,31 @@ pub(crate) enum SecretKeys {
         The file is an OpenPGP secret key, as GnuPG (`gpg --import`) and sq take it. It is written, synced and read back before the key is erased here.\n\
         Copies in backups of the store stay: they open with the passwords of their time.")]
     Offline {
-        /// The user's login name.
-        user: String,
-        /// The keyset's name or id.
-        keyset: String,
+        #[command(flatten)]
+        which: Which,
         /// The file to make; it must not exist.
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
         #[command(flatten)]
-        passphrase: Passphrase,
-        #[command(flatten)]
-        old: OldPassword,
-        #[command(flatten)]
-        json: Json,
+        how: How,
     },
     /// Bring a keyset's secret key back for good. Its messages are then shown opened.
     #[command(after_help = "Example: mesyx keyset online alice 2025 --from /media/stick/2025.asc")]
     Online {
-        /// The user's login name.
-        user: String,
-        /// The keyset's name or id.
-        keyset: String,
+        #[command(flatten)]
+        which: Which,
         /// The file of the secret key.
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
         #[command(flatten)]
-        passphrase: Passphrase,
-        #[command(flatten)]
-        old: OldPassword,
-        #[command(flatten)]
-        json: Json,
+        how: How,
     },
     /// Show opened copies of an offline keyset's messages in a mailbox Unlocked/NAME, for a while.
     #[command(after_help = "Example: mesyx keyset unlock alice 2025 --for 10m --from /media/stick/2025.asc\n\n\
         The secret key is in the server's memory only. The mailbox goes when the time is over, by `mesyx keyset lock`, or when the server stops.")]
     Unlock {
-        /// The user's login name.
-        user: String,
-        /// The keyset's name or id.
-        keyset: String,
+        #[command(flatten)]
+        which: Which,
         /// For how long: 30s, 10m, 2h, 1d; a week at most.
         #[arg(long = "for", value_name = "TIME", value_parser = duration)]
         time: Duration,
@@ -82,12 +68,7 @@ pub(crate) enum SecretKeys {
     },
     /// End an unlocking before its time.
     #[command(after_help = "Example: mesyx keyset lock alice 2025")]
-    Lock {
-        /// The user's login name.
-        user: String,
-        /// The keyset's name or id.
-        keyset: String,
-    },
+    Lock(Which),
     /// Seal a keyset's messages anew, to another keyset's certificates.
     #[command(
         after_help = "Example: mesyx keyset reseal alice --from 2025 --to archive\nExample: mesyx keyset reseal alice --from 2025 --to archive --key /media/stick/2025.asc\n\n\
@@ -106,12 +87,28 @@ pub(crate) enum SecretKeys {
         #[arg(long, value_name = "FILE", conflicts_with = "old")]
         key: Option<PathBuf>,
         #[command(flatten)]
-        passphrase: Passphrase,
-        #[command(flatten)]
-        old: OldPassword,
-        #[command(flatten)]
-        json: Json,
+        how: How,
     },
+}
+
+/// One keyset of one user.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// The user's login name.
+    user: String,
+    /// The keyset's name or id.
+    keyset: String,
+}
+
+/// What proves that the key may be moved, what its file is locked with, and how to answer.
+#[derive(Debug, Args)]
+pub(crate) struct How {
+    #[command(flatten)]
+    passphrase: Passphrase,
+    #[command(flatten)]
+    old: OldPassword,
+    #[command(flatten)]
+    json: Json,
 }
 
 /// What a file of secret keys is locked with.
@@ -144,10 +141,10 @@ impl Passphrase {
 
 pub(super) fn execute(checked: &Checked, command: SecretKeys) -> Result<(), Failure> {
     match command {
-        SecretKeys::Offline { user, keyset, to, passphrase, old, json } => {
-            offline(checked, (user, keyset), &to, passphrase.read(true)?, proof(&old)?, json.json)
+        SecretKeys::Offline { which, to, how: How { passphrase, old, json } } => {
+            offline(checked, which, &to, passphrase.read(true)?, proof(&old)?, json.json)
         }
-        SecretKeys::Online { user, keyset, from, passphrase, old, json } => {
+        SecretKeys::Online { which: Which { user, keyset }, from, how: How { passphrase, old, json } } => {
             let (file, passphrase) = (key_file(&from)?, passphrase.read(false)?);
             let value = ask(checked, Ask::Online { user, keyset, proof: proof(&old)?, file, passphrase })?;
             if json.json {
@@ -157,7 +154,7 @@ pub(super) fn execute(checked: &Checked, command: SecretKeys) -> Result<(), Fail
             say!("Keyset {} is online: {} messages are shown opened, under new UIDs.", shown.keyset, shown.messages);
             Ok(())
         }
-        SecretKeys::Unlock { user, keyset, time, from, passphrase, json } => {
+        SecretKeys::Unlock { which: Which { user, keyset }, time, from, passphrase, json } => {
             if !client::is_running(checked)? {
                 return Err(Failure::with(crate::exit::NOT_RUNNING, "no server is running that could show anything"));
             }
@@ -176,12 +173,12 @@ pub(super) fn execute(checked: &Checked, command: SecretKeys) -> Result<(), Fail
             );
             Ok(())
         }
-        SecretKeys::Lock { user, keyset } => {
+        SecretKeys::Lock(Which { user, keyset }) => {
             ask(checked, Ask::Lock { user, keyset: keyset.clone() })?;
             say!("Keyset {keyset} is locked again.");
             Ok(())
         }
-        SecretKeys::Reseal { user, from, to, key, passphrase, old, json } => {
+        SecretKeys::Reseal { user, from, to, key, how: How { passphrase, old, json } } => {
             let key = match key {
                 Some(path) => Key::File { file: key_file(&path)?, passphrase: passphrase.read(false)? },
                 None => Key::Proof(proof(&old)?),
@@ -198,7 +195,7 @@ fn ask(checked: &Checked, request: Ask) -> Result<Value, Failure> {
 /// Writes the file first, and has the key erased only after it was synced and read back.
 fn offline(
     checked: &Checked,
-    (user, keyset): (String, String),
+    Which { user, keyset }: Which,
     to: &Path,
     passphrase: Option<Hidden>,
     proof: Proof,

@@ -259,6 +259,43 @@ fn keysets_are_planned_rotated_changed_and_removed() {
     let mut carol = Carol::new();
     carol.instance.start();
     assert!(carol.mesyx(0, "keyset rotation carol").0.contains("not renewed"));
+
+    // While nobody is logged in who could make them, the keysets that are missing are told everywhere.
+    let status = || carol.json("status");
+    let admin = status()["admin"].as_str().unwrap().parse().unwrap();
+    let missing = || {
+        let (_, metrics) = support::http(admin, "/metrics");
+        let line = metrics.lines().find_map(|line| line.strip_prefix("mesyx_keyset_warnings{kind=\"missing\"} "));
+        line.unwrap_or_else(|| panic!("{metrics}")).parse::<u32>().unwrap()
+    };
+    assert_eq!(missing(), 0);
+    carol.mesyx(0, "keyset rotation carol --every week");
+    until("keysets that are missing", || missing() > 0);
+    let problems = status()["core"]["problems"].to_string();
+    assert!(problems.contains("carol: there is no keyset for"), "{problems}");
+    carol.mesyx(0, "keyset rotation carol --every none");
+    until("none is missing", || missing() == 0);
+
+    // Who is unlocked, since when, and by which client.
+    assert_eq!(status()["core"]["unlocked"], serde_json::json!([]));
+    let session = carol.login();
+    let unlocked = &status()["core"]["unlocked"][0];
+    let live = &unlocked["sessions"][0];
+    assert_eq!((&unlocked["user"], &live["ip"]), (&"carol".into(), &"127.0.0.1".into()), "{unlocked}");
+    assert_eq!((&live["protocol"], &live["credential"]), (&"imap".into(), &"app password test".into()), "{unlocked}");
+    let since = |value: &Value| {
+        let rfc3339 = &time::format_description::well_known::Rfc3339;
+        let since = time::OffsetDateTime::parse(value["since"].as_str().unwrap(), rfc3339).unwrap();
+        assert!((time::OffsetDateTime::now_utc() - since).whole_minutes().abs() < 10, "{value}");
+    };
+    since(unlocked);
+    since(live);
+    let told = carol.mesyx(0, "status").0;
+    assert!(told.contains("unlocked: carol since 20"), "{told}");
+    assert!(told.contains("  imap from 127.0.0.1 by app password test since 20"), "{told}");
+    drop(session);
+    until("the session is over", || status()["core"]["unlocked"][0]["sessions"].as_array().is_none_or(Vec::is_empty));
+
     let _session = carol.login();
     let rules = carol.json("keyset rotation carol --every week --profile v6");
     assert_eq!(rules[0]["every"], "week");

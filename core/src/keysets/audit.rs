@@ -1,7 +1,6 @@
 //! What each secret key on this instance opens.
 
-use super::certificate::day;
-use super::report::AuditLine;
+use super::report::{AuditLine, Counted};
 use crate::core::Core;
 use crate::directory::Member;
 use crate::errors::stored;
@@ -75,10 +74,7 @@ fn line(member: &Member, kind: &str, name: Option<String>, id: KeysetId, fingerp
         id: Some(id.to_string()),
         fingerprints,
         secret_here: false,
-        messages: 0,
-        bytes: 0,
-        first_day: None,
-        last_day: None,
+        opens: Counted::default(),
     }
 }
 
@@ -134,22 +130,20 @@ fn of_keyset(
     let elsewhere = line.fingerprints.iter().filter(|fingerprint| !here.contains(fingerprint)).cloned().collect();
     let rest = AuditLine { fingerprints: elsewhere, ..line.clone() };
     let rest = counted(rest, usage, |usage| usage.keyset == id && !opened.any(usage));
-    if lines.is_empty() || rest.messages > 0 {
+    if lines.is_empty() || rest.opens.messages > 0 {
         lines.push(rest);
     }
     lines
 }
 
 fn counted(mut line: AuditLine, usage: &[SealedUse], which: impl Fn(&SealedUse) -> bool) -> AuditLine {
-    let mut days: Option<(i32, i32)> = None;
+    let mut all: Option<(u64, u64, (i32, i32))> = None;
     for usage in usage.iter().filter(|usage| which(usage)) {
-        line.messages += usage.messages;
-        line.bytes += usage.bytes;
-        let (first, last) = days.unwrap_or(usage.days);
-        days = Some((first.min(usage.days.0), last.max(usage.days.1)));
+        let (messages, bytes, (first, last)) = all.unwrap_or((0, 0, usage.days));
+        let days = (first.min(usage.days.0), last.max(usage.days.1));
+        all = Some((messages + usage.messages, bytes + usage.bytes, days));
     }
-    line.first_day = days.map(|days| day(days.0));
-    line.last_day = days.map(|days| day(days.1));
+    line.opens = all.map(|(messages, bytes, days)| Counted::of(messages, bytes, days)).unwrap_or_default();
     line
 }
 

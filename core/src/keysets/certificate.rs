@@ -1,6 +1,6 @@
 //! Certificates: what is shown of them, and the files that they come in.
 
-use super::report::CertificateInfo;
+use super::report::{CertificateInfo, Counted};
 use crate::keys::import::{ImportError, read_certificates, read_secret_key};
 use crate::keys::{certificate_expiry, encryption_key};
 use crate::trace::rfc3339;
@@ -110,6 +110,13 @@ pub(super) fn describe(certificate: &Cert, now: Timestamp) -> CertificateInfo {
 pub(super) fn timestamp(time: SystemTime) -> Timestamp {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+impl Counted {
+    /// Of messages of days since 1970-01-01, the first and the last of them.
+    pub(super) fn of(messages: u64, bytes: u64, days: (i32, i32)) -> Self {
+        Self { messages, bytes, first_day: Some(day(days.0)), last_day: Some(day(days.1)) }
+    }
 }
 
 /// A day as `YYYY-MM-DD`.

@@ -2,7 +2,7 @@
 
 use super::certificate::{KeyFile, day, describe, public, secret};
 use super::plan::plan;
-use super::report::{KeysetInfo, PlannedWeek, Removed, RotationInfo};
+use super::report::{Counted, KeysetInfo, PlannedWeek, Removed, RotationInfo};
 use super::rotate::unmade;
 use super::{KeyWarning, RotationPolicy, RotationRule};
 use crate::admin::Proof;
@@ -464,10 +464,7 @@ fn describe_keyset(
         retired: keyset.retired().map(day),
         certificates: keyset.certificates().iter().map(|certificate| describe(certificate, now)).collect(),
         secret_here,
-        messages: usage.map_or(0, |usage| usage.messages),
-        bytes: usage.map_or(0, |usage| usage.bytes),
-        first_day: usage.map(|usage| day(usage.days.0)),
-        last_day: usage.map(|usage| day(usage.days.1)),
+        sealed: usage.map(|usage| Counted::of(usage.messages, usage.bytes, usage.days)).unwrap_or_default(),
     }
 }
 

@@ -28,7 +28,7 @@ pub use certificate::{KeyFile, read_public, read_secret};
 pub use manage::{CertificateChange, KeysetChange, KeysetSource, NewKeyset};
 pub use policy::{RotationPolicy, RotationRule};
 pub use report::{
-    AuditLine, CertificateInfo, EarlierIdentity, IdentityInfo, KeyWarning, KeysetInfo, PlannedWeek, Removed,
+    AuditLine, CertificateInfo, Counted, EarlierIdentity, IdentityInfo, KeyWarning, KeysetInfo, PlannedWeek, Removed,
     RotationInfo, WarningKind,
 };
 pub(crate) use rotate::first_keysets;

@@ -41,6 +41,14 @@ pub struct KeysetInfo {
     /// A secret key of it is here, locked by the user's passwords. Otherwise it is offline.
     pub secret_here: bool,
     /// Messages that are sealed to it.
+    #[serde(flatten)]
+    pub sealed: Counted,
+}
+
+/// Some messages, counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// How many.
     pub messages: u64,
     /// Their padded sizes added up, in bytes.
     pub bytes: u64,
@@ -109,13 +117,8 @@ pub struct AuditLine {
     /// A secret key is on this instance.
     pub secret_here: bool,
     /// Messages that it opens.
-    pub messages: u64,
-    /// Their padded sizes added up, in bytes.
-    pub bytes: u64,
-    /// The day of the first of them.
-    pub first_day: Option<String>,
-    /// The day of the last of them.
-    pub last_day: Option<String>,
+    #[serde(flatten)]
+    pub opens: Counted,
 }
 
 /// A user's identity.

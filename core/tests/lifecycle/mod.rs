@@ -83,7 +83,7 @@ async fn a_rotation_makes_each_keyset_once_whoever_asks() {
     // What comes in now is sealed to the new keyset, and opens in the session that was there before.
     deliver(&core, &["alice@example.org"], HELLO).await;
     let week = Span::of(Period::Week, Timestamp::now()).to_string();
-    assert_eq!(info(&core, &week).await.messages, 1);
+    assert_eq!(info(&core, &week).await.sealed.messages, 1);
     let inbox = inbox(&session).await;
     assert_eq!(bodies(&session, inbox).await, [HELLO]);
 }
@@ -113,7 +113,7 @@ async fn what_a_rotation_made_opens_after_a_restart_and_what_was_removed_is_not_
     let inbox = inbox(&session).await;
     assert_eq!(bodies(&session, inbox).await, [HELLO], "the removed keyset's secret key stayed");
     deliver(&core, &["alice@example.org"], HELLO).await;
-    assert_eq!(info(&core, "default").await.messages, 1);
+    assert_eq!(info(&core, "default").await.sealed.messages, 1);
     assert_eq!(bodies(&session, inbox).await.len(), 2);
 }
 
@@ -137,14 +137,14 @@ async fn uploaded_certificates_satisfy_a_rotation_and_never_leave_a_secret_key_h
     assert_eq!(core.key_warnings(), []);
     deliver(&core, &["alice@example.org"], HELLO).await;
     let found = info(&core, &week).await;
-    assert_eq!((found.messages, found.secret_here), (1, false));
+    assert_eq!((found.sealed.messages, found.secret_here), (1, false));
     let inbox = inbox(&session).await;
     let shown = bodies(&session, inbox).await;
     assert!(String::from_utf8_lossy(&shown[0]).contains(&format!("keyset {week}")), "served as it is stored");
     let audit = core.keyset_audit(Some("alice")).await.unwrap();
     let line = audit.iter().find(|line| line.name.as_deref() == Some(&week)).unwrap();
-    assert_eq!((line.messages, line.secret_here), (1, false));
-    assert_eq!(line.first_day, line.last_day);
+    assert_eq!((line.opens.messages, line.secret_here), (1, false));
+    assert_eq!(line.opens.first_day, line.opens.last_day);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,9 +190,9 @@ async fn ties_and_missing_proof_are_told() {
     let new = core.set_default_keyset("alice", "2030").await.unwrap();
     assert!(new.default && new.span == "always");
     let old = info(&core, "default").await;
-    assert!(old.retired.is_some() && old.secret_here && old.messages == 1);
+    assert!(old.retired.is_some() && old.secret_here && old.sealed.messages == 1);
     deliver(&core, &["alice@example.org"], HELLO).await;
-    assert_eq!(info(&core, "2030").await.messages, 1);
+    assert_eq!(info(&core, "2030").await.sealed.messages, 1);
     let session = login(&core, "alice").await;
     let inbox = inbox(&session).await;
     assert_eq!(bodies(&session, inbox).await, [HELLO, HELLO]);
@@ -216,7 +216,7 @@ async fn where_no_keyset_can_be_sealed_to_mail_is_put_off() {
     own.name = Some("own".into());
     core.add_keyset("alice", own, None).await.unwrap();
     deliver(&core, &["alice@example.org"], HELLO).await;
-    assert_eq!(info(&core, "own").await.messages, 1);
+    assert_eq!(info(&core, "own").await.sealed.messages, 1);
 
     // Revoked, it falls to the default keyset at once.
     let mut signer = good.primary_key().key().clone().parts_into_secret().unwrap().into_keypair().unwrap();
@@ -232,7 +232,7 @@ async fn where_no_keyset_can_be_sealed_to_mail_is_put_off() {
     let changed = update("own").await.unwrap();
     assert!(changed.certificates[0].unusable.as_ref().is_some_and(|why| why.contains("revoked")), "{changed:?}");
     deliver(&core, &["alice@example.org"], HELLO).await;
-    assert_eq!((info(&core, "own").await.messages, info(&core, "default").await.messages), (1, 1));
+    assert_eq!((info(&core, "own").await.sealed.messages, info(&core, "default").await.sealed.messages), (1, 1));
 
     // So does the default keyset: nothing is stored, in clear or otherwise.
     let fingerprint = info(&core, "default").await.certificates[0].fingerprint.clone();
@@ -340,7 +340,7 @@ async fn new_users_get_what_the_settings_name() {
     assert!(core.identity("alice").await.unwrap().certificate.kind.starts_with("v6"));
     deliver(&core, &["alice@example.org"], HELLO).await;
     let month = Span::of(Period::Month, Timestamp::now()).to_string();
-    assert_eq!(info(&core, &month).await.messages, 1);
+    assert_eq!(info(&core, &month).await.sealed.messages, 1);
     let session = login(&core, "alice").await;
     let inbox = inbox(&session).await;
     assert_eq!(bodies(&session, inbox).await, [HELLO]);

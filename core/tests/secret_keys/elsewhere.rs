@@ -15,7 +15,7 @@ async fn audit(core: &Core) -> Vec<(Vec<String>, bool, u64)> {
     let lines = core.keyset_audit(Some("alice")).await.unwrap();
     let of_keysets = lines.into_iter().filter(|line| line.kind.ends_with("keyset"));
     of_keysets
-        .map(|AuditLine { fingerprints, secret_here, messages, .. }| (fingerprints, secret_here, messages))
+        .map(|AuditLine { fingerprints, secret_here, opens, .. }| (fingerprints, secret_here, opens.messages))
         .collect()
 }
 

@@ -85,18 +85,19 @@ impl Shared {
             let Some(keyset) = secret.keyset else { continue };
             let directory = self.directory();
             let Some(found) = directory.keyrings.get(&user).and_then(|keyring| keyring.get(keyset)) else { continue };
-            let all = found.certificates().iter().map(holding);
-            let held: Vec<Held> = match listed(&secret) {
-                Some(listed) => {
-                    let held: Vec<Held> = all.filter(|held| listed.contains(&held.fingerprint)).collect();
-                    if held.len() != listed.len() {
-                        continue;
-                    }
-                    held
+            let listed = listed(&secret);
+            let is_held = |certificate: &&Cert| match &listed {
+                Some(listed) => listed.iter().any(|one| one == certificate.fingerprint().as_bytes()),
+                // The first format had one certificate for each keyset, made here, which names the keyset.
+                None => {
+                    let own = format!("Mesyx keyset {keyset}");
+                    certificate.userids().any(|id| id.userid().value() == own.as_bytes())
                 }
-                // The first format had one certificate for each keyset, made here.
-                None => all.take(1).collect(),
             };
+            let held: Vec<Held> = found.certificates().iter().filter(is_held).map(holding).collect();
+            if held.len() != listed.as_ref().map_or(1, Vec::len) {
+                continue;
+            }
             self.write_keys(KeyWrite::List { user, keyset, held }).await?;
         }
         Ok(())

@@ -175,6 +175,24 @@ async fn what_an_earlier_format_showed_wrongly_gets_new_uids_at_the_next_start()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_secret_keys_of_the_first_format_is_told_by_the_certificate_that_was_made_with_them() {
+    let (place, core) = Place::with_users().await;
+    with_a_replaced_certificate(&core).await;
+    core.close().await;
+    drop(core);
+    let database = rusqlite::Connection::open(place.data().join("store/store.db")).unwrap();
+    // A key of that format begins with another byte, and no list follows.
+    let old = "UPDATE secret_keys SET held = NULL, wrapped = CAST(x'01' || substr(wrapped, 2) AS BLOB) WHERE length(keyset) > 0";
+    assert_eq!(database.execute(old, []).unwrap(), 2);
+    let _core = place.open().await;
+    let known = "SELECT u.name FROM secret_keys s JOIN users u ON u.id = s.user
+        WHERE s.held IS NOT NULL AND length(s.keyset) > 0";
+    let mut select = database.prepare(known).unwrap();
+    let known: Vec<String> = select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(known, ["bob"], "of alice's keyset only a certificate is known that came later");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_to_be_shown_opened_is_not_shown_otherwise_where_its_key_is_missing() {
     let (place, core) = Place::with_users().await;
     deliver(&core, &["alice@example.org"], HELLO).await;

@@ -28,6 +28,7 @@ use config::Settings;
 use mesyx_sdk::{
     Bridge, Config, ConfigErrors, DeferScope, Delivery, Fatal, Grant, Host, ListenSpec, Manifest, Outcome, async_trait,
 };
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The bridge `imap`.
@@ -44,7 +45,8 @@ impl Bridge for Imap {
             name: "imap".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             summary: "IMAP4rev1: lets mail clients read and file messages".into(),
-            grants: [Grant::Access, Grant::Certificates].into_iter().chain(listen).collect(),
+            // The same port on two addresses is one grant.
+            grants: [Grant::Access, Grant::Certificates].into_iter().chain(listen.collect::<BTreeSet<_>>()).collect(),
             delivers: Vec::new(),
             config_schema: mesyx_sdk::config::schema::<Settings>(),
         }

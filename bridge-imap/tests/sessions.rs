@@ -501,32 +501,27 @@ impl mesyx_sdk::testkit::Network for Programs {
             { "name": "imaps", "address": "127.0.0.1:0", "tls": "implicit" },
         ] })
     }
-    fn prepare(&self, host: &mesyx_sdk::MemoryHost) {
+    fn prepare(&self, host: &MemoryHost) {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
         let chain = vec![made.cert.der().clone()];
         let key = made.signing_key.serialize_der().try_into().expect("a key");
         let identity = mesyx_sdk::TlsIdentity { names: vec!["localhost".into()], chain, key };
         host.set_certificates(mesyx_sdk::Certificates(vec![identity]));
     }
-    async fn garbage(&self, host: &mesyx_sdk::MemoryHost, bytes: &[u8]) {
+    async fn garbage(&self, host: &MemoryHost, bytes: &[u8]) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         for listener in ["plain", "imaps"] {
             let address = host.listening(listener).await;
-            let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+            let mut stream = TcpStream::connect(address).await.expect("a connection");
             let _ = stream.write_all(bytes).await;
             let _ = stream.shutdown().await;
             let _ = stream.read_to_end(&mut Vec::new()).await;
         }
     }
-    async fn log_in(
-        &self,
-        host: &mesyx_sdk::MemoryHost,
-        name: &str,
-        password: &str,
-    ) -> Option<mesyx_sdk::testkit::Reply> {
+    async fn log_in(&self, host: &MemoryHost, name: &str, password: &str) -> Option<mesyx_sdk::testkit::Reply> {
         use mesyx_sdk::testkit::Reply;
         let address = host.listening("plain").await;
-        let mut client = common::Client::new(tokio::net::TcpStream::connect(address).await.expect("a connection"));
+        let mut client = Client::new(TcpStream::connect(address).await.expect("a connection"));
         client.line().await;
         let answer = client.run(&format!("LOGIN {name} {password}")).await.pop().expect("an answer");
         Some(match &answer {

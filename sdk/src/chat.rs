@@ -13,8 +13,10 @@
 mod line;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use line::{LineHeaders, from_mail, to_mail};
+pub use text::line_of;
 
 use crate::{Address, Conversation, Error, MailboxId, MessageId, Protection, Timestamp, Uid, UserId};
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use crate::mime;
 
 /// A header value with its encoded words (RFC 2047) decoded.
-pub(super) fn header(value: &[u8]) -> String {
+pub(crate) fn header(value: &[u8]) -> String {
     let value = characters(mime::unfold(value));
     let mut decoded = String::new();
     let mut rest = value.as_str();
@@ -45,7 +45,7 @@ fn word(text: &str) -> Option<(String, &str)> {
 }
 
 /// A text part with its transfer encoding undone.
-pub(super) fn text(body: &[u8], encoding: &[u8]) -> String {
+pub(crate) fn text(body: &[u8], encoding: &[u8]) -> String {
     characters(if encoding.eq_ignore_ascii_case(b"base64") {
         base64(body)
     } else if encoding.eq_ignore_ascii_case(b"quoted-printable") {

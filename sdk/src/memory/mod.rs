@@ -8,7 +8,7 @@
 //! other character set for ISO 8859-1.
 
 mod chat;
-mod decode;
+pub(crate) mod decode;
 mod host;
 mod search;
 mod session;

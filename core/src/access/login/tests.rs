@@ -120,7 +120,8 @@ async fn what_waits_for_memory_ends_with_the_program() {
     request.key = ResealKey::File { file: exported.armored, passphrase: None };
     let _all = core.budget().reserve(core.budget().available()).unwrap();
     core.start_reseal(request).await.unwrap();
-    // It would wait for a minute.
+    // Time enough to come to where it waits, for a minute.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     tokio::time::timeout(Duration::from_secs(30), core.close()).await.unwrap();
     assert_eq!((core.reseals()[0].done, core.reseals()[0].finished), (0, true));
 }

@@ -104,11 +104,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Secret,
     },
-    /// Show the bridges that this program has.
+    /// Bridges: which there are and how they do, what one asks for, certificates for remote ones.
     #[command(after_help = "Example: mesyx bridge list")]
     Bridge {
         #[command(subcommand)]
-        command: Bridge,
+        command: crate::commands::bridge::Bridge,
     },
 }
 
@@ -302,19 +302,6 @@ pub(crate) enum Secret {
     #[command(after_help = "Example: mesyx secret remove libera.password")]
     Remove {
         /// Its name.
-        name: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Bridge {
-    /// List the bridges and what each asks for.
-    #[command(after_help = "Example: mesyx bridge list --json")]
-    List(Json),
-    /// Print the JSON Schema of a bridge's configuration.
-    #[command(after_help = "Example: mesyx bridge schema imap")]
-    Schema {
-        /// The bridge.
         name: String,
     },
 }

@@ -2,7 +2,8 @@
 
 use crate::guard::{GuardedHost, Life};
 use crate::questions::{self, Questions};
-use crate::registry::{Prepared, Way};
+use crate::registry::Prepared;
+use crate::run::Way;
 use crate::services::Services;
 use crate::sockets::Sockets;
 use async_trait::async_trait;
@@ -31,7 +32,7 @@ pub struct RestartPolicy {
     pub broken: Duration,
     /// A run that lasted so long starts the count of failures anew.
     pub healthy: Duration,
-    /// How long a bridge may take to stop before it is cut off; the contract says 10 s.
+    /// How long a bridge may take to stop before it is cut off; the contract says 10 s. A process is then killed.
     pub stop: Duration,
 }
 
@@ -96,6 +97,31 @@ pub struct Status {
     pub listening: Vec<(String, SocketAddr)>,
     /// How often it was started again.
     pub restarts: u64,
+    /// How often it failed in a row; each failure within a short life adds one.
+    #[serde(default)]
+    pub failures: u32,
+    /// How it failed the last time, also where it serves again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+    /// What its circuit breaker does.
+    #[serde(default)]
+    pub breaker: Breaker,
+    /// What it asks for and was not granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ungranted: Vec<Grant>,
+}
+
+/// Whether a bridge that failed is started again at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Breaker {
+    /// It is, after a short pause.
+    #[default]
+    Closed,
+    /// It failed too often and is left alone for a while.
+    Open,
+    /// It was left alone and has its one more try: another failure opens the breaker again, a healthy life closes it.
+    HalfOpen,
 }
 
 /// Collects what a bridge reports, and tells those who wait for it.
@@ -109,11 +135,15 @@ impl Monitor {
         let status = Status {
             name: prepared.manifest.name.clone(),
             version: prepared.manifest.version.clone(),
-            run: prepared.run,
+            run: prepared.run.way(),
             grants: prepared.grants.clone(),
             state: State::Starting,
             listening: Vec::new(),
             restarts: 0,
+            failures: 0,
+            last_failure: None,
+            breaker: Breaker::Closed,
+            ungranted: prepared.ungranted(),
         };
         Self { status: Mutex::new(status), changed }
     }
@@ -137,9 +167,36 @@ impl Monitor {
         self.tell();
     }
 
+    /// Notes a failure, which is the so-many-th in a row.
+    fn failed(&self, state: State, failures: u32) {
+        {
+            let mut status = self.status();
+            status.failures = failures;
+            if let State::Failed { why, .. } | State::Broken { why, .. } = &state {
+                status.last_failure = Some(why.clone());
+            }
+        }
+        self.enter(state);
+    }
+
+    /// Notes that a life has lasted long enough to forget failures before it.
+    fn healthy(&self) {
+        {
+            let mut status = self.status();
+            status.failures = 0;
+            status.breaker = Breaker::Closed;
+        }
+        self.tell();
+    }
+
     fn enter(&self, state: State) {
         {
             let mut status = self.status();
+            status.breaker = match (&state, status.breaker) {
+                (State::Broken { .. }, _) => Breaker::Open,
+                (State::Starting, Breaker::Open) => Breaker::HalfOpen,
+                (_, breaker) => breaker,
+            };
             if state == State::Starting {
                 status.restarts += 1;
             }
@@ -212,7 +269,7 @@ impl Supervisor {
             services: Arc::clone(&self.services),
             sockets: Arc::clone(&self.sockets),
             monitor: Arc::clone(&monitor),
-            policy: self.policy,
+            policy: prepared.restart.map_or(self.policy, RestartPolicy::from),
             bridges: Arc::downgrade(&self.bridges),
             stopping,
             current,
@@ -423,11 +480,9 @@ impl Keeper {
             let seconds = pause.as_secs();
             tracing::error!(bridge = name, why, pause = seconds, failures, "the bridge failed and will be restarted");
             metrics::counter!("mesyx_bridge_failures_total", "bridge" => name.clone()).increment(1);
-            self.monitor.enter(if broken {
-                State::Broken { why, pause: seconds }
-            } else {
-                State::Failed { why, pause: seconds }
-            });
+            let state =
+                if broken { State::Broken { why, pause: seconds } } else { State::Failed { why, pause: seconds } };
+            self.monitor.failed(state, failures);
             tokio::select! {
                 () = tokio::time::sleep(pause) => self.monitor.enter(State::Starting),
                 _ = self.stopping.wait_for(|stop| *stop) => break,
@@ -456,9 +511,14 @@ impl Keeper {
         let bridge = Arc::clone(&self.prepared.bridge);
         // A task of its own, so that a panic ends there.
         let mut run = tokio::spawn(async move { bridge.run(host).await });
-        let ended = tokio::select! {
-            ended = &mut run => Some(ended),
-            _ = self.stopping.wait_for(|stop| *stop) => None,
+        let healthy = tokio::time::sleep(self.policy.healthy);
+        tokio::pin!(healthy);
+        let ended = loop {
+            tokio::select! {
+                ended = &mut run => break Some(ended),
+                _ = self.stopping.wait_for(|stop| *stop) => break None,
+                () = &mut healthy, if !healthy.is_elapsed() => self.monitor.healthy(),
+            }
         };
         let result = match ended {
             Some(Ok(Ok(()))) => Err("it ended without being asked to".to_owned()),

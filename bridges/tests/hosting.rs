@@ -1,7 +1,9 @@
 //! Bridges that behave badly, and what the host makes of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use mesyx_bridges::{Prepared, Registry, RestartPolicy, Services, Settings, Sockets, State, Supervisor, Way};
+use mesyx_bridges::{
+    Places, Prepared, Registry, RestartPolicy, Run, Server, Services, Settings, Sockets, State, Supervisor,
+};
 use mesyx_sdk::{
     Accepted, Address, Answer, Bridge, ByteBudget, Certificates, Config, ConfigErrors, Content, Credentials, Delivery,
     Domain, Dsn, Envelope, Error, ErrorKind, Fatal, Grant, Group, Health, Host, Importance, Kind, ListenSpec, LiveFeed,
@@ -203,7 +205,17 @@ impl Bridge for Odd {
 }
 
 fn settings(how: &str) -> Settings {
-    Settings { name: "odd".into(), run: Way::Builtin, grants: None, config: Config::new(json!({ "how": how })) }
+    let places =
+        Places { server: Server { uid: 1000, gid: 1000 }, sockets: "/tmp".into(), certificates: "/nowhere".into() };
+    Settings {
+        name: "odd".into(),
+        run: Run::default(),
+        grants: None,
+        restart: None,
+        config: Config::new(json!({ "how": how })),
+        manifest: None,
+        places,
+    }
 }
 
 fn prepared(how: &str) -> Prepared {
@@ -369,7 +381,7 @@ impl Bridge for Asker {
 }
 
 fn asker(grants: Option<Vec<Grant>>) -> Prepared {
-    let settings = Settings { name: "asker".into(), run: Way::Builtin, grants, config: Config::new(json!({})) };
+    let settings = Settings { name: "asker".into(), grants, config: Config::new(json!({})), ..settings("") };
     Registry::new().link::<Asker>().prepare(settings).unwrap()
 }
 
@@ -448,14 +460,14 @@ async fn bridges_ask_each_other_and_keep_things_within_their_grants() {
 fn a_configuration_is_refused_with_every_reason() {
     let registry = Registry::new().link::<Odd>();
     let settings = Settings {
-        run: Way::Process,
+        run: serde_json::from_value(json!({ "remote": "127.0.0.1:0" })).unwrap(),
         grants: Some(vec![Grant::Access, Grant::Listen(25)]),
         config: Config::new(json!({ "how": "unbuildable" })),
         ..settings("")
     };
     let errors = registry.prepare(settings).unwrap_err();
     let paths: Vec<_> = errors.0.iter().map(|error| error.path.as_str()).collect();
-    assert_eq!(paths, ["run", "grants[0]", "how"], "{errors}");
+    assert_eq!(paths, ["grants[0]", "how", "run.certificates"], "{errors}");
     let unlisted = Settings { grants: Some(vec![]), ..self::settings("well") };
     assert!(registry.prepare(unlisted).unwrap_err().to_string().contains("add \"listen:0\""));
     let nobody = Settings { name: "smpt".into(), ..self::settings("well") };

@@ -32,6 +32,13 @@ pub(super) fn check(path: &Path, as_json: bool) -> Result<(), Failure> {
 /// What is no error, but will not work as it stands.
 fn warnings(checked: &Checked) -> Vec<String> {
     let mut warnings = uncovered(checked);
+    for bridge in checked.bridges.iter().filter(|bridge| !bridge.run.is_own()) {
+        let ungranted: Vec<_> = bridge.ungranted().iter().map(ToString::to_string).collect();
+        if !ungranted.is_empty() {
+            let (name, what) = (&bridge.manifest.name, ungranted.join(", "));
+            warnings.push(format!("the bridge {name} was not granted {what}, which it asks for"));
+        }
+    }
     match users(checked) {
         Ok(users) => warnings.extend(lookup::problems(&checked.core, &users)),
         Err(why) => {

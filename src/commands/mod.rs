@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod backup;
+pub(crate) mod bridge;
 pub(crate) mod contact;
 pub(crate) mod dns;
 mod examine;
@@ -12,7 +13,7 @@ mod secret;
 mod show;
 mod user;
 
-use crate::cli::{Bridge, Cli, Command, Keyset};
+use crate::cli::{Cli, Command, Keyset};
 use crate::config::check::{self, Checked};
 use crate::control::{Request, client};
 use crate::exit::{Failure, USAGE, trying};
@@ -56,8 +57,7 @@ pub(crate) fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Keyset { command: Keyset::SecretKeys(command) } => keyset_keys::execute(&load(config)?, command),
         Command::Dns(command) => dns::execute(&load(config)?, command),
         Command::Secret { command } => secret::execute(&load(config)?, command),
-        Command::Bridge { command: Bridge::List(output) } => bridges(output.json),
-        Command::Bridge { command: Bridge::Schema { name } } => schema(&name),
+        Command::Bridge { command } => bridge::execute(config, command),
     }
 }
 
@@ -90,37 +90,6 @@ fn reload(socket: &Path, as_json: bool) -> Result<(), Failure> {
     let restarted = if restarted.is_empty() { "none".to_owned() } else { restarted.join(", ") };
     say!("Configuration and certificates were read again. Bridges restarted: {restarted}");
     Ok(())
-}
-
-fn bridges(as_json: bool) -> Result<(), Failure> {
-    let registry = registry();
-    let list: Vec<_> = registry
-        .manifests()
-        .map(|manifest| {
-            json!({
-                "name": manifest.name,
-                "version": manifest.version,
-                "run": "builtin",
-                "summary": manifest.summary,
-                "grants": manifest.grants,
-            })
-        })
-        .collect();
-    if as_json {
-        return print_json(&list);
-    }
-    for manifest in registry.manifests() {
-        let grants: Vec<_> = manifest.grants.iter().map(ToString::to_string).collect();
-        say!("{} {} (builtin): {}", manifest.name, manifest.version, manifest.summary);
-        say!("    asks for: {}", grants.join(", "));
-    }
-    Ok(())
-}
-
-fn schema(name: &str) -> Result<(), Failure> {
-    let registry = registry();
-    let absent = || Failure::new(format!("there is no bridge '{name}'; `mesyx bridge list` shows them"));
-    print_json(&registry.manifest(name).ok_or_else(absent)?.config_schema)
 }
 
 /// Writes JSON on one line, or on several to a person.

@@ -3,14 +3,14 @@
 use super::http::CheckedHttp;
 use super::locate::{Located, Problem, join};
 use super::memory::MemoryLock;
-use super::{BridgeHead, File, Log, Mode, RunAs, Tls, network};
+use super::{File, Log, Mode, RunAs, Tls, bridges, network};
 use crate::tls::{self, TlsFiles};
-use mesyx_bridges::{Prepared, Registry, Settings as BridgeSettings};
+use mesyx_bridges::{Prepared, Registry, Run};
 use mesyx_core::settings::{
     Alias, Argon2Settings, Caches, DomainSettings, Limits, LoginLimits, Settings as CoreSettings,
 };
 use mesyx_sdk::config::{schema, validate};
-use mesyx_sdk::{Certificates, Config, Domain, Grant, MailAddress};
+use mesyx_sdk::{Certificates, Domain, Grant, MailAddress};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -99,7 +99,7 @@ fn examine(path: &Path, text: &str, registry: &Registry, with_files: bool) -> Re
     let base = path.parent().map_or_else(PathBuf::new, Path::to_owned);
     let misshapen = validate::check(&schema::<File>(), &located.value);
     let bridges = match located.value.get("bridge").cloned() {
-        Some(Value::Object(tables)) => bridges(&mut located, &tables, registry, &base),
+        Some(Value::Object(tables)) => bridges::read(&mut located, &tables, registry, &base, with_files),
         _ => Vec::new(),
     };
     // What has the wrong shape is left out or replaced, so that the rest can be looked at all the same.
@@ -375,59 +375,6 @@ fn admin(located: &mut Located, text: &str) -> Option<SocketAddr> {
     }
 }
 
-fn bridges(
-    located: &mut Located,
-    tables: &serde_json::Map<String, Value>,
-    registry: &Registry,
-    base: &Path,
-) -> Vec<Prepared> {
-    let mut bridges = Vec::new();
-    for (name, table) in tables {
-        let at = join("bridge", name);
-        let Value::Object(table) = table else { continue };
-        let (head, mut own): (serde_json::Map<_, _>, serde_json::Map<_, _>) =
-            table.clone().into_iter().partition(|(key, _)| key == "run" || key == "grants");
-        let head = Value::Object(head);
-        let mut wrong = false;
-        for error in validate::check(&schema::<BridgeHead>(), &head) {
-            located.note(&format!("{at}.{}", error.path), error.what, error.fix);
-            wrong = true;
-        }
-        let Ok(head) = serde_json::from_value::<BridgeHead>(head) else {
-            if !wrong {
-                located.note(&at, "`run` or `grants` can't be read", "write run = \"builtin\", or leave them out");
-            }
-            continue;
-        };
-        let mut grants = Vec::new();
-        for (index, text) in head.grants.iter().flatten().enumerate() {
-            match text.parse::<Grant>() {
-                Ok(grant) => grants.push(grant),
-                Err(error) => located.note(&format!("{at}.grants[{index}]"), error.to_string(), "write one of these"),
-            }
-        }
-        if let Some(manifest) = registry.manifest(name) {
-            network::pass_on(&located.value, &manifest.config_schema, base, &mut own);
-        }
-        let settings = BridgeSettings {
-            name: name.clone(),
-            run: head.run,
-            grants: head.grants.map(|_| grants),
-            config: Config::new(Value::Object(own)),
-        };
-        match registry.prepare(settings) {
-            Ok(prepared) => bridges.push(prepared),
-            Err(errors) => {
-                for error in errors.0 {
-                    let dot = if error.path.is_empty() { "" } else { "." };
-                    located.note(&format!("{at}{dot}{}", error.path), error.what, error.fix);
-                }
-            }
-        }
-    }
-    bridges
-}
-
 /// No two listeners may want the same address.
 fn listeners(located: &mut Located, bridges: &[Prepared], admin: Option<SocketAddr>, http: &CheckedHttp) {
     let mut taken: BTreeMap<SocketAddr, String> = BTreeMap::new();
@@ -440,11 +387,15 @@ fn listeners(located: &mut Located, bridges: &[Prepared], admin: Option<SocketAd
             located.note("http.listeners", what, "give each its own address or port");
         }
     }
+    let remote = bridges.iter().filter_map(|bridge| match &bridge.run {
+        Run::Remote(remote) => Some((bridge.manifest.name.clone(), "of the remote bridge".to_owned(), remote.remote)),
+        _ => None,
+    });
     let wanted = bridges.iter().flat_map(|bridge| {
         let name = &bridge.manifest.name;
         bridge.bridge.listeners().into_iter().map(move |spec| (name.clone(), spec.name.clone(), spec.address))
     });
-    let wanted: Vec<_> = wanted.chain(unprepared(&located.value["bridge"], bridges)).collect();
+    let wanted: Vec<_> = wanted.chain(remote).chain(unprepared(&located.value["bridge"], bridges)).collect();
     for (name, listener, address) in wanted.into_iter().filter(|(_, _, address)| address.port() != 0) {
         let whose = format!("bridge.{name}, listener {listener}");
         if let Some(other) = taken.insert(address, whose) {

@@ -68,6 +68,13 @@ impl Located {
         self.problems.iter().any(|problem| problem.path == path)
     }
 
+    /// Whether something was noted about the key at `path` or one below it.
+    pub(crate) fn is_noted_below(&self, path: &str) -> bool {
+        let below =
+            |noted: &str| noted.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        self.problems.iter().any(|problem| below(&problem.path))
+    }
+
     /// Notes what is wrong with the key at `path`.
     pub(crate) fn note(&mut self, path: &str, what: impl Into<String>, fix: impl Into<String>) {
         let line = self.line_of(path);

@@ -5,6 +5,7 @@
 //!                                        every error on the way: a Problem with its line
 //! ```
 
+pub(crate) mod bridges;
 pub(crate) mod check;
 pub(crate) mod http;
 pub(crate) mod keysets;
@@ -18,7 +19,7 @@ pub(crate) mod template;
 #[cfg(test)]
 mod tests;
 
-use mesyx_bridges::Way;
+use mesyx_bridges::{Restart, Run};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -314,11 +315,16 @@ impl Default for Caches {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct BridgeHead {
-    /// How the bridge is run. This version knows builtin only: linked into the program.
-    pub(crate) run: Way,
+    /// How the bridge is run: "builtin" (linked into the program), { library = "FILE.so" }, { process = "PROGRAM" } or { remote = "ADDRESS:PORT" }.
+    /// docs/bridges.md says what each promises and which keys it takes; process = "mesyx" runs this program's own bridge as a process.
+    pub(crate) run: Run,
     /// What the bridge may do; unless given, all that it asks for (`mesyx bridge list` shows it) and the ports that it is told to listen on.
+    /// For a library, a remote bridge or another program than mesyx itself: nothing, unless given.
     #[schemars(with = "Option<Vec<String>>", extend("examples" = [["accept", "directory", "certificates", "listen:25"]]))]
     pub(crate) grants: Option<Vec<String>>,
+    /// When the bridge is started again after a failure. All in seconds but failures, the number in a row after which it is left alone for a while.
+    #[schemars(extend("examples" = [Restart::default()]))]
+    pub(crate) restart: Option<Restart>,
 }
 
 fn data_dir() -> PathBuf {
@@ -339,4 +345,9 @@ fn modes() -> Vec<Mode> {
 
 fn separators() -> String {
     "+".into()
+}
+
+/// The JSON Schema of the whole file; each bridge's own keys have one of their own.
+pub(crate) fn schema() -> serde_json::Value {
+    mesyx_sdk::config::schema::<File>()
 }

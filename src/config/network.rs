@@ -45,6 +45,12 @@ pub(crate) fn pass_on(file: &Value, bridge: &Value, base: &Path, table: &mut Map
     }
 }
 
+/// The files that the shared sections in a bridge's table name.
+pub(crate) fn files(table: &Map<String, Value>) -> Vec<std::path::PathBuf> {
+    let named = SHARED.iter().filter_map(|(section, key)| table.get(*section)?.get(*key)?.as_str());
+    named.map(std::path::PathBuf::from).collect()
+}
+
 fn is_right(section: &str, given: &Value) -> bool {
     if section == "https" {
         return validate::check(&schema::<HttpsConfig>(), given).is_empty();

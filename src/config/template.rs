@@ -38,6 +38,7 @@ const ORDER: &[&str] = &[
     "memory",
     "run",
     "grants",
+    "restart",
     "listeners",
 ];
 

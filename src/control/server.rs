@@ -90,6 +90,11 @@ async fn converse(stream: UnixStream, instance: &Instance) -> io::Result<()> {
         tracing::warn!(uid = peer, "refused a control connection of another user");
         return Ok(());
     }
+    // A bridge's process can be of the server's user, and must not become the operator by that.
+    if stream.peer_cred()?.pid().is_none_or(mesyx_bridges::is_of_bridge) {
+        tracing::warn!("refused a control connection of a bridge");
+        return Ok(());
+    }
     let (reading, mut writing) = stream.into_split();
     let mut reading = BufReader::new(reading);
     loop {

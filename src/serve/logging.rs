@@ -34,6 +34,14 @@ pub(crate) fn filter(level: &str) -> Result<EnvFilter, String> {
     EnvFilter::builder().parse(level).map_err(|error| format!("'{}' is no log level: {error}", level.escape_debug()))
 }
 
+/// Sends logs to standard error as lines of JSON, which the server that started this process logs in its turn.
+pub(crate) fn start_lines(level: &str) -> Result<(), String> {
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json().flatten_event(true);
+    // It is started once, so there is none before.
+    let _ = tracing_subscriber::registry().with(filter(level)?).with(lines).try_init();
+    Ok(())
+}
+
 /// Sends logs to standard error from now on. `None` where that was done before.
 pub(crate) fn start(log: &Log) -> Option<LogLevel> {
     let (filter, handle) = reload::Layer::new(filter(&log.level).unwrap_or_else(|_| EnvFilter::new("info")));

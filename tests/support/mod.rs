@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 pub mod sink;
+pub mod ways;
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,6 +12,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+use ways::Way;
 
 /// The longest that anything here is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,6 +58,8 @@ pub struct Demo {
     stdin: Option<ChildStdin>,
     /// What it announced.
     pub line: Value,
+    /// Where its bridges don't run linked in: the instance that was the demo's goes on as one of `mesyx run`.
+    elsewhere: Option<ways::Elsewhere>,
 }
 
 /// A user of the demo.
@@ -87,11 +91,20 @@ impl Demo {
         let mut command = mesyx(&["demo", "--json"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         prepare(&mut command);
+        let demo = Self::spawn(&mut command);
+        match Way::wanted() {
+            Way::Builtin => demo,
+            way => demo.elsewhere(way, &command),
+        }
+    }
+
+    /// Starts one by a command that is ready to be started.
+    pub fn spawn(command: &mut Command) -> Self {
         let mut child = command.spawn().expect("the demo starts");
         let stdin = child.stdin.take();
         let mut text = String::new();
         let read = BufReader::new(child.stdout.take().unwrap()).read_line(&mut text);
-        let demo = |line| Self { child, stdin, line };
+        let demo = |line| Self { child, stdin, line, elsewhere: None };
         match (read, serde_json::from_str(&text)) {
             (Ok(_), Ok(line)) => demo(line),
             (read, parsed) => {
@@ -99,6 +112,46 @@ impl Demo {
                 panic!("the demo announced nothing: {read:?}, {parsed:?}: {text:?}");
             }
         }
+    }
+
+    /// The same instance with its bridges run in another way.
+    pub fn elsewhere(self, way: Way, started: &Command) -> Self {
+        let mut line = self.line.clone();
+        let dir = self.kill();
+        let config = dir.join("mesyx.toml");
+        let elsewhere = ways::Elsewhere::apply(way, &config);
+        let mut command = mesyx(&["--config", config.to_str().unwrap(), "run"]);
+        for (key, value) in started.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        // No stop by the end of its input: `drop` sends a signal.
+        let child = command.stdin(Stdio::null()).spawn().expect("the server starts");
+        let text = config.to_str().unwrap().to_owned();
+        let demo = Self { child, stdin: None, line: line.clone(), elsewhere: Some(elsewhere) };
+        let status = ways::ready(|| {
+            let said = mesyx(&["--config", &text, "status", "--json"]).output().expect("status runs");
+            serde_json::from_slice(&said.stdout).unwrap_or_default()
+        });
+        let mut place = |name: &str, address: &str| {
+            let address: SocketAddr = address.parse().unwrap();
+            line[name] = serde_json::json!({ "host": address.ip(), "port": address.port() });
+        };
+        for bridge in status["bridges"].as_array().unwrap() {
+            for pair in bridge["listening"].as_array().unwrap() {
+                place(pair[0].as_str().unwrap(), pair[1].as_str().unwrap());
+            }
+        }
+        place("admin", status["admin"].as_str().expect("the admin listener"));
+        for url in status["http"].as_array().into_iter().flatten() {
+            let (name, address) = url.as_str().unwrap().split_once("://").unwrap();
+            place(name, address);
+        }
+        let mut demo = demo;
+        demo.line = line;
+        demo
     }
 
     /// The address of a listener: `smtp`, `submission`, `submissions`, `imap`, `imaps`, `admin`.
@@ -148,8 +201,16 @@ impl Demo {
 
     /// Closes its standard input, which ends it, and waits for that. Whether it ended with code 0.
     pub fn close(mut self) -> bool {
-        drop(self.stdin.take());
+        self.end();
         wait(&mut self.child).is_some_and(|code| code == 0)
+    }
+
+    /// Asks it to stop.
+    fn end(&mut self) {
+        drop(self.stdin.take());
+        if self.elsewhere.is_some() && self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        }
     }
 
     /// Kills it with SIGKILL, so that it removes nothing, and waits for its end. The directory is the test's to remove.
@@ -157,16 +218,22 @@ impl Demo {
         let dir = self.dir();
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // With it, the directory would go.
+        self.elsewhere = None;
         dir
     }
 }
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        drop(self.stdin.take());
+        self.end();
         if wait(&mut self.child).is_none() {
             let _ = self.child.kill();
             let _ = self.child.wait();
+        }
+        if self.elsewhere.is_some() {
+            // A demo removes its directory itself.
+            let _ = std::fs::remove_dir_all(self.dir());
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 pub struct Instance {
     dir: tempfile::TempDir,
     server: Option<Child>,
+    elsewhere: support::ways::Elsewhere,
     pub smtp: u16,
     pub imap: u16,
     pub password: String,
@@ -36,7 +37,8 @@ impl Instance {
         );
         fs::write(home.join("mesyx.toml"), config).unwrap();
         let recovery_key = dir.path().join("recovery");
-        let mut instance = Self { dir, server: None, smtp, imap, password: String::new(), recovery_key };
+        let elsewhere = support::ways::Elsewhere::default();
+        let mut instance = Self { dir, server: None, elsewhere, smtp, imap, password: String::new(), recovery_key };
         let added = instance.mesyx(&["user", "add", "alice", "--no-password", "--app-password", "test", "--json"]);
         let added: serde_json::Value = serde_json::from_slice(&added).unwrap();
         added["app_password"].as_str().expect("an app password").clone_into(&mut instance.password);
@@ -60,6 +62,10 @@ impl Instance {
     }
 
     pub fn start_with(&mut self, prepare: impl FnOnce(&mut Command)) {
+        let config = self.home().join("mesyx.toml");
+        if !fs::read_to_string(&config).unwrap().contains("\nrun = ") {
+            self.elsewhere = support::ways::Elsewhere::apply(support::ways::Way::wanted(), &config);
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_mesyx"));
         command.arg("--config").arg(self.home().join("mesyx.toml")).arg("run");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -38,3 +38,6 @@ mod secrets;
 mod smuggling;
 mod starttls;
 mod submission;
+mod ways;
+mod ways_confined;
+mod ways_library;

@@ -2,7 +2,7 @@
 //! on neither disk nor on the wire between them.
 
 use crate::imap::contains;
-use crate::support::until;
+use crate::support::{until, ways};
 use crate::tools::{python, succeed};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::fs;
@@ -21,6 +21,7 @@ const CANARIES: [&str; 3] = ["canarysubject", "canarybody", "canaryanswer"];
 struct Host {
     dir: tempfile::TempDir,
     server: Option<Child>,
+    elsewhere: ways::Elsewhere,
     domain: &'static str,
     user: &'static str,
     ports: Ports,
@@ -40,7 +41,8 @@ impl Host {
         let home = dir.path().join("mesyx");
         succeed(Command::new(env!("CARGO_BIN_EXE_mesyx")).arg("init").arg(&home).args(["--domain", domain]), b"");
         let [smtp, submission, imap, https] = free_ports();
-        Self { dir, server: None, domain, user, ports: Ports { smtp, submission, imap, https } }
+        let elsewhere = ways::Elsewhere::default();
+        Self { dir, server: None, elsewhere, domain, user, ports: Ports { smtp, submission, imap, https } }
     }
 
     fn home(&self) -> PathBuf {
@@ -77,6 +79,10 @@ impl Host {
     }
 
     fn start(&mut self) {
+        let config = self.home().join("mesyx.toml");
+        if !fs::read_to_string(&config).unwrap().contains("\nrun = ") {
+            self.elsewhere = ways::Elsewhere::apply(ways::Way::wanted(), &config);
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_mesyx"));
         command.arg("--config").arg(self.home().join("mesyx.toml")).arg("run").stdin(Stdio::null());
         self.server = Some(command.spawn().unwrap());

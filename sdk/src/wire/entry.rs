@@ -79,6 +79,12 @@ pub fn main<B: Bridge>() -> ExitCode {
             return ExitCode::from(2);
         }
     }
+    from_environment::<B>()
+}
+
+/// [`main`] for a program that has arguments of its own: does as the environment says, whatever stands on the command line.
+#[must_use]
+pub fn from_environment<B: Bridge>() -> ExitCode {
     let place = match Place::from_environment() {
         Ok(place) => place,
         Err(why) => {

@@ -40,7 +40,7 @@ mod generated;
 pub use drive::serve_bridge;
 #[cfg(unix)]
 pub use drive::serve_bridge_unix;
-pub use entry::main;
+pub use entry::{from_environment, main};
 
 use std::time::Duration;
 

@@ -24,6 +24,8 @@ use zeroize::Zeroizing;
 /// The demo's domain, which RFC 2606 keeps free for examples.
 const DOMAIN: &str = "example.org";
 const HOSTNAME: &str = "mail.example.org";
+/// The group that both users belong to from the start.
+const GROUP: &str = "#demo";
 /// The authority that signed the demo's certificate.
 const AUTHORITY: &str = "tls/ca.pem";
 
@@ -205,6 +207,9 @@ async fn announcement(dir: &Path, running: &Running) -> Result<Announcement, Fai
             address: added.account.addresses.first().cloned().unwrap_or_default(),
             password: Hidden(password),
         });
+    }
+    for user in &users {
+        running.instance.core().join_group(&user.name, GROUP).await?;
     }
     let admin = running.instance.listening().admin.ok_or_else(|| Failure::new("there is no admin listener"))?;
     let web = |tls: bool| {

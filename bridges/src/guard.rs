@@ -6,8 +6,9 @@ use crate::sockets::Sockets;
 use crate::supervisor::Monitor;
 use async_trait::async_trait;
 use mesyx_sdk::{
-    Accepted, Address, Answer, ByteBudget, Certificates, Credentials, Domain, Envelope, Error, ErrorKind, Grant, Group,
-    Health, Host, ListenSpec, LiveFeed, Question, RecipientStatus, Secret, Sender, Session, Signal, UserId,
+    Accepted, Address, Answer, ByteBudget, Certificates, Conversation, Credentials, Domain, Envelope, Error, ErrorKind,
+    Grant, Group, Health, Host, ListenSpec, LiveFeed, Question, RecipientStatus, Secret, Sender, Session, Signal,
+    Style, UserId,
 };
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -90,6 +91,16 @@ impl GuardedHost {
 impl Host for GuardedHost {
     async fn accept(&self, mut batch: Vec<Envelope>) -> Vec<Result<Accepted, Error>> {
         if let Err(error) = self.need(&Grant::Accept) {
+            return batch.iter().map(|_| Err(error.clone())).collect();
+        }
+        // What is said in a group of ours comes from people without an account there, whom only some bridges may let in.
+        let in_group = |envelope: &Envelope| {
+            let group = envelope.conversation.as_ref();
+            matches!(group, Some(Conversation::Group(Address::Mesyx(_))) if envelope.style == Style::Instant)
+        };
+        if batch.iter().any(in_group)
+            && let Err(error) = self.need(&Grant::Guests)
+        {
             return batch.iter().map(|_| Err(error.clone())).collect();
         }
         for envelope in &mut batch {

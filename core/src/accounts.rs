@@ -139,8 +139,10 @@ impl Core {
     pub(crate) async fn remove_user_now(&self, name: &str) -> Result<(), Error> {
         let _one = self.administration.lock().await;
         let user = self.member(name)?.id;
+        let groups = self.shared.groups_read_by(user);
         self.shared.store.write(Write::RemoveUser(user)).await.map_err(stored)?;
         self.shared.refreshed(user).await;
+        self.shared.groups_after_removal(user, groups).await?;
         self.shared.access.end_all(user, "the user was removed");
         self.shared.scrubbed(user).await;
         tracing::info!(%user, "a user was removed");

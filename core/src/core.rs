@@ -93,7 +93,10 @@ impl Shared {
     }
 
     pub(crate) fn recipient(&self, address: &Address, sender: &Sender) -> RecipientStatus {
-        let (status, _) = self.directory().addresses.resolve(address, sender);
+        let status = match self.chat_target(address) {
+            Some(target) => self.chat_recipient(&target, sender),
+            None => self.directory().addresses.resolve(address, sender).0,
+        };
         if matches!(status, RecipientStatus::Unknown | RecipientStatus::Refused(_)) {
             self.trace.refused(&self.instance, None, std::iter::once(address), "refused: unknown recipient");
         }
@@ -217,7 +220,7 @@ impl Core {
             me: Weak::clone(me),
             lookups: crate::pgp::Lookups::default(),
             noted: crate::pgp::Noted::default(),
-            chat: crate::chat::Chat,
+            chat: crate::chat::Chat::default(),
             store,
             instance,
             sealer: Sealer::new(settings.sealing_window),
@@ -237,6 +240,7 @@ impl Core {
         });
         shared.refresh().await?;
         shared.list_secret_keys().await?;
+        shared.load_groups().await?;
         shared.finish_moves().await?;
         let tasks = vec![
             tokio::spawn(follow(Arc::downgrade(&shared), events)),
@@ -501,7 +505,7 @@ async fn follow(shared: Weak<Shared>, mut events: Receiver<Event>) {
 async fn tell(shared: &Shared, events: Vec<Event>, lagged: bool) {
     let mut batches: HashMap<UserId, Batch> = HashMap::new();
     let mut directory = lagged;
-    let mut secrets = HashSet::new();
+    let (mut secrets, mut seen, mut groups) = (HashSet::new(), HashSet::new(), HashSet::new());
     for event in events {
         match event {
             Event::Directory => directory = true,
@@ -509,6 +513,14 @@ async fn tell(shared: &Shared, events: Vec<Event>, lagged: bool) {
             Event::Records(user) => {
                 shared.records_changed(user);
                 shared.wake_jobs(user).await;
+            }
+            Event::Seen(user, mailbox) => drop(seen.insert((user, mailbox))),
+            Event::Group(group) => drop(groups.insert(group)),
+            Event::Mailbox(group, mailbox, modseq) if shared.chat.groups.by_id(group).is_some() => {
+                let Some(group) = shared.chat.groups.by_id(group) else { continue };
+                for reader in group.now().readers.iter().filter(|reader| shared.access.feeds.watches(**reader)) {
+                    Batch::add(&mut batches, Event::Mailbox(*reader, mailbox, modseq));
+                }
             }
             event => Batch::add(&mut batches, event),
         }
@@ -523,7 +535,10 @@ async fn tell(shared: &Shared, events: Vec<Event>, lagged: bool) {
     if lagged {
         shared.access.feeds.lagged();
         shared.access.live.lagged();
-        shared.access.unlocked().iter().for_each(|open| open.contacts.touch());
+        for open in shared.access.unlocked() {
+            open.contacts.touch();
+            open.conversations.touch();
+        }
         secrets.extend(shared.access.unlocked().iter().map(|open| open.member.id));
     }
     if directory {
@@ -534,6 +549,17 @@ async fn tell(shared: &Shared, events: Vec<Event>, lagged: bool) {
     }
     for user in secrets {
         shared.check_slots(user).await;
+    }
+    for group in groups {
+        if let Err(error) = shared.refresh_group(group).await {
+            tracing::error!(%group, %error, "a group can't be read anew");
+        }
+    }
+    if lagged && let Err(error) = shared.load_groups().await {
+        tracing::error!(%error, "the groups can't be read anew");
+    }
+    for (user, mailbox) in seen {
+        shared.tell_read(user, mailbox).await;
     }
 }
 

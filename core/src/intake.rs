@@ -11,6 +11,7 @@
 //! - The time of arrival is believed within a day of our clock, so that a bridge which took over a backlog can tell it.
 
 use crate::access::OpenUser;
+use crate::chat::Target;
 use crate::core::Shared;
 use crate::errors::{broken, stored};
 use crate::id::mailbox_id_for_role;
@@ -20,7 +21,7 @@ use crate::store::{Placing, Write, Written};
 use futures_util::future::join_all;
 use mesyx_sdk::{
     Accepted, Address, Content, Envelope, Error, ErrorKind, Flag, Mailbox, MailboxId, Recipient, RecipientStatus, Role,
-    Sender, Summary, Timestamp, UserId, mime,
+    Sender, Style, Summary, Timestamp, UserId, mime,
 };
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -43,7 +44,12 @@ impl Shared {
     pub(crate) async fn accept(self: &Arc<Self>, bridge: &str, batch: Vec<Envelope>) -> Vec<Result<Accepted, Error>> {
         join_all(batch.into_iter().map(|mut envelope| {
             envelope.origin.authenticated = None;
-            self.take_in(bridge, envelope, &Sender::Stranger, None)
+            async move {
+                if envelope.style == Style::Instant && envelope.conversation.is_some() {
+                    return self.accept_line(bridge, &envelope).await;
+                }
+                self.take_in(bridge, envelope, &Sender::Stranger, None).await
+            }
         }))
         .await
     }
@@ -168,7 +174,7 @@ impl Shared {
     }
 
     /// What the origin calls the message, within this bridge and for these users: the same message handed in for others is another delivery.
-    fn dedup(&self, bridge: &str, name: &[u8], users: &BTreeSet<UserId>) -> [u8; 32] {
+    pub(crate) fn dedup(&self, bridge: &str, name: &[u8], users: &BTreeSet<UserId>) -> [u8; 32] {
         let mut text = Vec::with_capacity(bridge.len() + name.len() + 16 * users.len() + 16);
         for piece in [bridge.as_bytes(), name] {
             text.extend_from_slice(&(piece.len() as u64).to_be_bytes());
@@ -251,5 +257,6 @@ impl SealJob {
 
 /// Whether an address is one of a user's own, for [`crate::access`].
 pub(crate) fn is_own(shared: &Shared, user: UserId, address: &Address) -> bool {
-    address.as_mail().is_some_and(|mail| shared.directory().addresses.may_send_as(user, mail))
+    let mail = address.as_mail().is_some_and(|mail| shared.directory().addresses.may_send_as(user, mail));
+    mail || matches!(shared.chat_target(address), Some(Target::User(member)) if member.id == user)
 }

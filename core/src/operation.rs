@@ -6,12 +6,13 @@
 //! - a removal (`Expunge`, `DeleteMailbox`, `RemoveUser`, `RemoveKeyset`, `Outcome`) wins over everything, for good;
 //! - who deletes a mailbox expunges what it sees in it by operations of their own; what another instance puts there
 //!   meanwhile is shown in INBOX, so that no merge loses a message that nobody removed. INBOX itself can't be deleted;
+//! - a member of a group has read what the farthest `ReadTo` says, and of the lines up to there what later flags say otherwise;
 //! - an operation on something that has not come yet is kept until it does.
 //!
 //! Operations name placements and never UIDs, which are each instance's own; they refer to content by id, so that an
 //! expunge can really erase it. They are encoded as CBOR with numbered fields: fields may be added, never renumbered.
 
-use crate::id::{InstanceId, JobId, KeysetId, RecordId};
+use crate::id::{InstanceId, JobId, KeysetId, RecordId, SessionKeyId};
 use crate::store::JobEnd;
 use mesyx_sdk::{MailboxId, MessageId, PlacementId, UserId};
 use minicbor::{Decode, Encode};
@@ -262,6 +263,97 @@ pub enum Operation {
         /// How it ended.
         #[n(1)]
         end: JobEnd,
+    },
+    /// A group: an owner of one mailbox with lines, and of records. `RemoveUser` removes it.
+    #[n(70)]
+    PutGroup {
+        /// Its id.
+        #[cbor(n(0), with = "cbor_id")]
+        group: UserId,
+    },
+    /// A user belongs to a group, or does not any more.
+    #[n(71)]
+    SetMember {
+        /// Which group.
+        #[cbor(n(0), with = "cbor_id")]
+        group: UserId,
+        /// Who.
+        #[cbor(n(1), with = "cbor_id")]
+        user: UserId,
+        /// What the member may do: the number of `mesyx_sdk::Rank`; `None`: does not belong to it.
+        #[n(2)]
+        rank: Option<u8>,
+    },
+    /// The key of one epoch of a group, sealed to a keyset of one member: who has it sees the epoch's lines.
+    #[n(72)]
+    PutGroupKey {
+        /// Which group.
+        #[cbor(n(0), with = "cbor_id")]
+        group: UserId,
+        /// Which epoch: the id of its session key.
+        #[n(1)]
+        epoch: SessionKeyId,
+        /// Whose copy.
+        #[cbor(n(2), with = "cbor_id")]
+        user: UserId,
+        /// To which keyset it is sealed.
+        #[n(3)]
+        keyset: KeysetId,
+        /// PKESK packets.
+        #[cbor(n(4), with = "minicbor::bytes")]
+        packets: Vec<u8>,
+    },
+    /// A user gave up lines of a group: those of these epochs, for good.
+    #[n(73)]
+    ForgetGroupKeys {
+        /// Which group.
+        #[cbor(n(0), with = "cbor_id")]
+        group: UserId,
+        /// Who.
+        #[cbor(n(1), with = "cbor_id")]
+        user: UserId,
+        /// Which epochs.
+        #[n(2)]
+        epochs: Vec<SessionKeyId>,
+    },
+    /// A member has read the lines up to this one, in the order of whichever instance.
+    #[n(74)]
+    ReadTo {
+        /// Which group.
+        #[cbor(n(0), with = "cbor_id")]
+        group: UserId,
+        /// Who.
+        #[cbor(n(1), with = "cbor_id")]
+        user: UserId,
+        /// Up to where.
+        #[cbor(n(2), with = "cbor_id")]
+        placement: PlacementId,
+    },
+    /// Flags of one member on a line of a group were set or taken away.
+    #[n(75)]
+    MemberFlags {
+        /// Who.
+        #[cbor(n(0), with = "cbor_id")]
+        user: UserId,
+        /// Which line.
+        #[cbor(n(1), with = "cbor_id")]
+        placement: PlacementId,
+        /// Which flags.
+        #[n(2)]
+        flags: Vec<String>,
+        /// Set, or taken away.
+        #[n(3)]
+        set: bool,
+    },
+    /// A line of a group is gone from the view of one member.
+    #[n(76)]
+    MemberExpunge {
+        /// Who.
+        #[cbor(n(0), with = "cbor_id")]
+        user: UserId,
+        /// Which line.
+        #[cbor(n(1), with = "cbor_id")]
+        placement: PlacementId,
     },
     /// A sealed record of a user, or a newer version of one.
     #[n(40)]

@@ -77,6 +77,7 @@ impl Shared {
     pub(crate) fn records_changed(&self, user: UserId) {
         if let Some(open) = self.access.open_user(user) {
             open.contacts.touch();
+            open.conversations.touch();
         }
     }
 

@@ -197,9 +197,9 @@ pub enum Rank {
     Member,
     /// Speak in a moderated group (`+v`).
     Voice,
-    /// Change topic, modes and members (`+o`).
+    /// Change topic, modes, members and their ranks up to this one (`+o`).
     Operator,
-    /// Who founded it: may also make operators, and dissolve it (`+q`).
+    /// Who founded it: nobody else can change or remove this member (`+q`).
     Founder,
 }
 
@@ -313,6 +313,13 @@ pub struct Answer {
 pub enum ChatEvent {
     /// A line was said, and is durable. Lines of one conversation come in their order; own ones come too.
     Line(Arc<ChatLine>),
+    /// A line was said in a group, as the feeds of [`crate::Host::guests`] hear it.
+    GroupLine {
+        /// The group.
+        group: Address,
+        /// The line; own to nobody.
+        line: Arc<ChatLine>,
+    },
     /// Lines were read up to this number, on whichever client.
     Read {
         /// The conversation's mailbox.

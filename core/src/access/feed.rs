@@ -61,6 +61,11 @@ impl Feeds {
         Watcher::new(watcher)
     }
 
+    /// Whether anybody watches a user.
+    pub(crate) fn watches(&self, user: UserId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&user)
+    }
+
     /// Tells everybody who watches this user.
     pub(crate) fn send(&self, user: UserId, batch: &Batch) {
         let mut feeds = self.0.lock().unwrap_or_else(PoisonError::into_inner);

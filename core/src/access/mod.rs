@@ -6,6 +6,7 @@
 //!  store events --> feeds --> watchers
 //! ```
 
+mod chat;
 mod feed;
 mod keys;
 mod login;
@@ -24,6 +25,7 @@ pub(crate) use feed::{Batch, Feeds};
 pub(crate) use keys::OpenKeys;
 pub(crate) use login::{login_failed, read_slots};
 use open::OpenedSummary;
+pub(crate) use session::AccessSession;
 
 use crate::id::{KeysetId, SessionKeyId};
 use crate::keys::{Keyring, LoginTags};
@@ -54,7 +56,7 @@ pub(crate) struct Access {
     open: Mutex<HashMap<UserId, Arc<OpenUser>>>,
     next_session: AtomicU64,
     pub(crate) feeds: Feeds,
-    pub(crate) live: crate::chat::LiveFeeds,
+    pub(crate) live: Arc<crate::chat::LiveFeeds>,
     summaries: Mutex<Lru<SummaryKey, OpenedSummary>>,
     /// Large bodies, for clients that fetch them piece by piece.
     bodies: Mutex<Lru<(UserId, MailboxId, Uid), Content>>,
@@ -83,7 +85,7 @@ impl Access {
             open: Mutex::default(),
             next_session: AtomicU64::new(1),
             feeds: Feeds::default(),
-            live: crate::chat::LiveFeeds::default(),
+            live: Arc::default(),
             summaries: Mutex::new(Lru::new(caches.summary_bytes)),
             bodies: Mutex::new(Lru::new(caches.body_bytes)),
             attestations: open::Attestations::default(),

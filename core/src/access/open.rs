@@ -187,6 +187,17 @@ impl Opener {
         Ok(bodies)
     }
 
+    /// The exact bytes of bodies; `None` for those that can't be opened.
+    pub(crate) async fn contents(
+        &self,
+        mailbox: MailboxId,
+        parts: Vec<StoredPart>,
+    ) -> Result<Vec<(Uid, Option<Content>)>, Error> {
+        let place = self.shared.access.place(self.user(), mailbox);
+        let opened = self.open_all(&place, parts, PartName::Body, open_body).await?;
+        Ok(opened.into_iter().map(|(part, content)| (part.uid, content.ok())).collect())
+    }
+
     /// A summary as it is shown: of PGP mail that of the message as it is shown.
     async fn shown_summary(&self, place: &Place, part: &StoredPart, stored: Summary) -> Result<OpenedSummary, Error> {
         let mut summary = None;
@@ -259,15 +270,20 @@ impl Opener {
             let attestation = verified.entry(Arc::as_ptr(&part.attestation)).or_insert_with(|| {
                 self.shared.access.attestations.verify(&part.attestation, self.shared.instance.public_key())
             });
-            let digest = part_digest(user, part.message, name, &part.part);
+            let keyset = part.session_key.keyset;
+            // A line of a group was sealed for the group, under the key of its epoch.
+            let (owner, under) = match part.group {
+                Some(group) => (group, KeysetId(part.session_key.id.0)),
+                None => (user, keyset),
+            };
+            let digest = part_digest(owner, part.message, name, &part.part);
             if !attestation.as_ref().is_some_and(|attestation| attestation.covers(&digest)) {
                 return Err(Trouble::Damaged("no instance that is known here signed it".to_owned()));
             }
-            let keyset = part.session_key.keyset;
             if part.shown == Shown::Sealed {
                 return Err(Trouble::Sealed(keyset));
             }
-            let context = PartContext { user, message: part.message, keyset };
+            let context = PartContext { user: owner, message: part.message, keyset: under };
             match keys.get(&part.session_key.id) {
                 Some(Ok(key)) => open(key, &context, &part.part).map_err(Trouble::from),
                 Some(Err(trouble)) => Err(trouble.clone()),

@@ -17,6 +17,8 @@ pub(crate) struct OpenUser {
     pub(crate) since: Timestamp,
     /// The user's contacts; they go when the keys are closed.
     pub(crate) contacts: crate::pgp::OpenBook,
+    /// Which conversations the user's mailboxes are; they go when the keys are closed.
+    pub(crate) conversations: super::chat::OpenConversations,
     state: Mutex<State>,
 }
 
@@ -44,7 +46,9 @@ pub(crate) struct Live {
 impl OpenUser {
     pub(crate) fn new(member: Arc<Member>, keys: Unlocked) -> Self {
         let contacts = crate::pgp::OpenBook::default();
-        Self { member, keys: OpenKeys::new(keys), since: Timestamp::now(), contacts, state: Mutex::default() }
+        let conversations = super::chat::OpenConversations::default();
+        let (keys, since) = (OpenKeys::new(keys), Timestamp::now());
+        Self { member, keys, since, contacts, conversations, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

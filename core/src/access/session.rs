@@ -7,14 +7,15 @@ use super::search::{BodyFacts, Facts, Search, SummaryFacts};
 use super::views::{Place, read_only};
 use crate::core::Shared;
 use crate::errors::{broken, stored};
-use crate::intake::SealJob;
+use crate::intake::{SealJob, is_own};
 use crate::seal::SealFor;
 use crate::store::{Event, Placing, Write, Written};
 use async_trait::async_trait;
 use mesyx_sdk::{
-    Accepted, Address, Append, Appended, Changes, Content, Copied, Entry, Envelope, Error, ErrorKind, FlagChange,
-    FlagsStored, Importance, LiveFeed, MailAddress, Mailbox, MailboxId, MailboxName, MailboxStatus, MessageId, ModSeq,
-    Query, RecipientStatus, Role, SearchResult, Sender, Session, Snapshot, Summary, Timestamp, Uid, User, Watcher,
+    Accepted, Address, Append, Appended, Changes, ChatLine, Content, Conversation, ConversationInfo, Copied, Entry,
+    Envelope, Error, ErrorKind, Flag, FlagChange, FlagsStored, Group, GroupChange, History, Importance, LiveFeed,
+    MailAddress, Mailbox, MailboxId, MailboxName, MailboxStatus, MessageId, ModSeq, Query, RecipientStatus, Role,
+    SearchResult, Sender, Session, Snapshot, Summary, Timestamp, Uid, User, Watcher,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,8 +34,8 @@ const KEPT_BODY: usize = 64 << 10;
 /// A session.
 #[derive(Debug)]
 pub(crate) struct AccessSession {
-    pub(super) shared: Arc<Shared>,
-    pub(super) keys: Arc<OpenUser>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) keys: Arc<OpenUser>,
     id: u64,
     user: User,
     ended: Arc<AtomicBool>,
@@ -65,7 +66,7 @@ impl AccessSession {
         }
     }
 
-    fn opener(&self) -> Opener {
+    pub(super) fn opener(&self) -> Opener {
         Opener { shared: Arc::clone(&self.shared), keys: Arc::clone(&self.keys) }
     }
 
@@ -95,6 +96,12 @@ impl AccessSession {
         self.writable(from)?;
         self.writable(to)?;
         let user = self.user.id;
+        if self.is_group(to) {
+            return Err(in_group());
+        }
+        if self.is_group(from) {
+            return self.copy_from_group(from, uids, to, remove).await;
+        }
         match self.write(Write::Copy { user, from, uids: uids.to_vec(), to, remove }).await? {
             Written::Copied(copied) => {
                 if remove {
@@ -115,18 +122,30 @@ impl Session for AccessSession {
 
     async fn mailboxes(&self) -> Result<Vec<Mailbox>, Error> {
         self.alive()?;
-        let mut real = self.shared.store.mailboxes(self.user.id).await.map_err(stored)?;
+        let named = self.named_mailboxes().await?;
+        let mut real: Vec<Mailbox> = named.into_iter().map(|(mailbox, _)| mailbox).collect();
         real.extend(self.shared.access.views.mailboxes(self.user.id));
         Ok(with_parents(self.user.id, real))
     }
 
     async fn subscriptions(&self) -> Result<Vec<MailboxName>, Error> {
         self.alive()?;
-        self.shared.store.subscriptions(self.user.id).await.map_err(stored)
+        let names = self.shared.store.subscriptions(self.user.id).await.map_err(stored)?;
+        let named = self.named_mailboxes().await?;
+        let shown = |name: MailboxName| {
+            let found = named.iter().find(|(_, clear)| *clear == name);
+            found.map_or(name, |(mailbox, _)| mailbox.name.clone())
+        };
+        let mut names: Vec<MailboxName> = names.into_iter().map(shown).collect();
+        names.sort();
+        names.dedup();
+        Ok(names)
     }
 
     async fn subscribe(&self, name: &MailboxName, subscribed: bool) -> Result<(), Error> {
-        let write = Write::Subscribe { user: self.user.id, name: name.clone(), subscribed };
+        self.alive()?;
+        let name = self.name_in_store(name).await?;
+        let write = Write::Subscribe { user: self.user.id, name, subscribed };
         self.write(write).await.map(drop)
     }
 
@@ -134,7 +153,10 @@ impl Session for AccessSession {
         self.alive()?;
         let user = self.user.id;
         self.not_unlocked(name)?;
-        let known = self.shared.store.mailboxes(user).await.map_err(stored)?;
+        let known: Vec<Mailbox> = self.named_mailboxes().await?.into_iter().map(|(mailbox, _)| mailbox).collect();
+        if known.iter().any(|mailbox| mailbox.name == *name) {
+            return Err(Error::new(ErrorKind::Exists, "a mailbox of that name exists already"));
+        }
         let limit = self.shared.settings().limits.mailboxes;
         if known.len() >= limit {
             let text = format!("there are {limit} mailboxes already, which is the limit; delete some");
@@ -154,14 +176,24 @@ impl Session for AccessSession {
     async fn rename_mailbox(&self, name: &MailboxName, new: &MailboxName) -> Result<(), Error> {
         let (user, fresh) = (self.user.id, MailboxId::random());
         self.not_unlocked(new)?;
-        self.write(Write::RenameMailbox { user, name: name.clone(), new: new.clone(), fresh }).await.map(drop)
+        let named = self.named_mailboxes().await?;
+        let found = named.iter().find(|(mailbox, _)| mailbox.name == *name);
+        if found.is_some_and(|(mailbox, _)| self.is_group(mailbox.id)) {
+            return Err(Error::new(ErrorKind::Forbidden, "the mailbox of a group has the name of the group"));
+        }
+        if named.iter().any(|(mailbox, _)| mailbox.name == *new) {
+            return Err(Error::new(ErrorKind::Exists, "a mailbox of that name exists already"));
+        }
+        let name = found.map_or_else(|| name.clone(), |(_, clear)| clear.clone());
+        self.write(Write::RenameMailbox { user, name, new: new.clone(), fresh }).await.map(drop)
     }
 
     async fn delete_mailbox(&self, name: &MailboxName) -> Result<(), Error> {
         if name.is_inbox() {
             return Err(Error::new(ErrorKind::Forbidden, "INBOX can't be deleted"));
         }
-        self.write(Write::DeleteMailbox { user: self.user.id, name: name.clone() }).await.map(drop)
+        self.alive()?;
+        self.delete_named(name).await
     }
 
     async fn status(&self, mailbox: MailboxId) -> Result<MailboxStatus, Error> {
@@ -268,6 +300,9 @@ impl Session for AccessSession {
     async fn append(&self, mailbox: MailboxId, messages: Vec<Append>) -> Result<Appended, Error> {
         self.alive()?;
         self.writable(mailbox)?;
+        if self.is_group(mailbox) {
+            return Err(in_group());
+        }
         let user = self.user.id;
         let users = BTreeSet::from([user]);
         messages.iter().try_for_each(|message| self.shared.check_size(&message.content))?;
@@ -343,7 +378,7 @@ impl Session for AccessSession {
     }
 
     async fn may_send_as(&self, address: &MailAddress) -> bool {
-        self.shared.directory().addresses.may_send_as(self.user.id, address)
+        is_own(&self.shared, self.user.id, &Address::Mail(address.clone()))
     }
 
     async fn recipient(&self, address: &Address) -> Result<RecipientStatus, Error> {
@@ -353,6 +388,36 @@ impl Session for AccessSession {
             RecipientStatus::Foreign => RecipientStatus::Refused(crate::intake::NO_BRIDGE.to_owned()),
             status => status,
         })
+    }
+
+    async fn conversations(&self) -> Result<Vec<ConversationInfo>, Error> {
+        self.alive()?;
+        self.list_conversations().await
+    }
+
+    async fn conversation(&self, conversation: &Conversation, create: bool) -> Result<ConversationInfo, Error> {
+        self.alive()?;
+        self.one_conversation(conversation, create).await
+    }
+
+    async fn history(&self, mailbox: MailboxId, wanted: History, limit: usize) -> Result<Vec<Arc<ChatLine>>, Error> {
+        self.alive()?;
+        self.read_lines(mailbox, wanted, limit).await
+    }
+
+    async fn mark_read(&self, mailbox: MailboxId, up_to: Uid) -> Result<(), Error> {
+        self.alive()?;
+        self.mark_lines(mailbox, up_to).await
+    }
+
+    async fn groups(&self) -> Result<Vec<Arc<Group>>, Error> {
+        self.alive()?;
+        Ok(self.list_groups())
+    }
+
+    async fn change_group(&self, group: &Address, change: GroupChange) -> Result<Arc<Group>, Error> {
+        self.alive()?;
+        self.change(group, change).await
     }
 
     async fn live(&self) -> Result<LiveFeed, Error> {
@@ -367,6 +432,47 @@ impl Session for AccessSession {
 }
 
 impl AccessSession {
+    /// Lines of a group are sealed for the group: a copy elsewhere is sealed for this user.
+    async fn copy_from_group(
+        &self,
+        from: MailboxId,
+        uids: &[Uid],
+        to: MailboxId,
+        remove: bool,
+    ) -> Result<Copied, Error> {
+        let uids: BTreeSet<Uid> = uids.iter().copied().collect();
+        let snapshot = self.snapshot(from, false).await?;
+        let (mut old, mut messages) = (Vec::new(), Vec::new());
+        let mut rest: Vec<&Entry> = snapshot.entries.iter().filter(|entry| uids.contains(&entry.uid)).collect();
+        while !rest.is_empty() {
+            let wanted: Vec<Uid> = rest.iter().map(|entry| entry.uid).collect();
+            let opened = self.opener().bodies(from, &wanted, BODY_BYTES).await?;
+            if opened.iter().any(|body| !body.readable) {
+                let text = "some of these lines can't be opened: their keyset is offline";
+                return Err(Error::new(ErrorKind::Unreadable, text));
+            }
+            let Some(last) = opened.last().map(|body| body.uid) else { break };
+            for body in opened {
+                let Some(entry) = rest.iter().find(|entry| entry.uid == body.uid) else { continue };
+                old.push(body.uid);
+                let flags = entry.flags.iter().cloned().collect();
+                messages.push(Append { flags, internal_date: Some(entry.day), content: body.content });
+            }
+            rest.retain(|entry| entry.uid > last);
+        }
+        if messages.is_empty() {
+            let uid_validity = self.status(to).await?.uid_validity;
+            return Ok(Copied { uid_validity, uids: Vec::new() });
+        }
+        let appended = self.append(to, messages).await?;
+        if remove {
+            self.store_flags(from, &old, &FlagChange::Add(vec![Flag::Deleted]), None).await?;
+            self.expunge(from, Some(&old)).await?;
+        }
+        let uids = old.into_iter().zip(appended.uids).collect();
+        Ok(Copied { uid_validity: appended.uid_validity, uids })
+    }
+
     /// Decides what could not be told without opening: by the summaries, then by the bodies of what is left.
     async fn look_closer(
         &self,
@@ -468,6 +574,12 @@ fn name_id(user: mesyx_sdk::UserId, name: &MailboxName) -> MailboxId {
     let mut id = [0; 16];
     id.copy_from_slice(&context.finish().as_ref()[..16]);
     MailboxId(id)
+}
+
+/// What is said in a group is said to all: no message is put there.
+fn in_group() -> Error {
+    let text = "this is the log of a group: write to its address to say something there";
+    Error::new(ErrorKind::Forbidden, text)
 }
 
 fn unexpected() -> Error {

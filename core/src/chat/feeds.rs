@@ -58,6 +58,11 @@ impl LiveFeeds {
         self.lock().users.contains_key(&user)
     }
 
+    /// Whether anybody listens for guests.
+    pub(crate) fn has_guests(&self) -> bool {
+        !self.lock().guests.is_empty()
+    }
+
     /// Tells one user's feeds.
     pub(crate) fn tell(&self, user: UserId, event: &ChatEvent) {
         self.tell_each(std::iter::once((user, event)), None);

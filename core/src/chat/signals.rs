@@ -1,5 +1,6 @@
 //! What is transient: it goes to live feeds, and nowhere else.
 
+use crate::chat::Target;
 use crate::core::Core;
 use mesyx_sdk::{ChatEvent, Error, Group, LiveFeed, Signal, SignalTo};
 use std::sync::Arc;
@@ -7,12 +8,17 @@ use std::sync::Arc;
 impl Core {
     /// Hands a signal to live feeds: see [`mesyx_sdk::Host::signal`].
     pub fn signal(&self, signal: Signal) {
-        let live = &self.shared.access.live;
+        let shared = &self.shared;
         let to = signal.to.clone();
         let event = ChatEvent::Signal(Arc::new(signal));
         match to {
-            SignalTo::User(user) => live.tell(user, &event),
-            SignalTo::Group(_) => {}
+            SignalTo::User(user) => shared.access.live.tell(user, &event),
+            SignalTo::Group(address) => {
+                let Some(Target::Group(name)) = shared.chat_target(&address) else { return };
+                let Some(group) = shared.chat.groups.by_name(&name) else { return };
+                let now = group.now();
+                shared.access.live.tell_each(now.members.keys().map(|member| (*member, &event)), Some(&event));
+            }
         }
     }
 
@@ -20,7 +26,7 @@ impl Core {
     ///
     /// # Errors
     /// None so far.
-    #[allow(clippy::unused_async)]
+    #[allow(clippy::unused_async, reason = "a core on another machine will have to be asked")]
     pub async fn guests(&self) -> Result<LiveFeed, Error> {
         Ok(self.shared.access.live.listen_as_guest())
     }
@@ -29,8 +35,8 @@ impl Core {
     ///
     /// # Errors
     /// None so far.
-    #[allow(clippy::unused_async)]
+    #[allow(clippy::unused_async, reason = "a core on another machine will have to be asked")]
     pub async fn groups(&self) -> Result<Vec<Arc<Group>>, Error> {
-        Ok(Vec::new())
+        Ok(self.shared.groups_seen_by(None))
     }
 }

@@ -63,8 +63,7 @@ struct Encoded<'a> {
 }
 
 impl Outgoing {
-    /// A message that goes as it is, to whomever: one that Mesyx wrote itself, such as a delivery notice.
-    #[cfg(test)]
+    /// A message that goes as it is, to whomever: one that Mesyx wrote itself, such as a line.
     pub(crate) fn plain(content: Content) -> Self {
         let (form, protected, recipients) = (None, Protected::No, Vec::new());
         Self { original: content, form, protected, recipients, policy: Policy::Off }

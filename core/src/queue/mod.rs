@@ -30,6 +30,7 @@ mod model;
 mod tests;
 
 pub use settings::QueueSettings;
+pub(crate) use submit::Offered;
 
 use crate::core::{Core, Shared};
 use crate::id::JobId;

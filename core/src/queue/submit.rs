@@ -20,6 +20,20 @@ pub(crate) struct Outbound {
     new: Vec<NewJob>,
 }
 
+/// Jobs that are durable, for the worker.
+#[derive(Default)]
+pub(crate) struct Offered(Vec<Job>);
+
+impl super::Handle {
+    /// Lets the worker know of jobs that were committed a moment ago.
+    pub(crate) fn offered(&self, Offered(jobs): Offered) {
+        if !jobs.is_empty() {
+            metrics::counter!("mesyx_queue_jobs_total").increment(jobs.len() as u64);
+            self.offer(jobs);
+        }
+    }
+}
+
 impl Shared {
     /// Prepares and seals a message for recipients elsewhere. Nothing is stored yet.
     ///
@@ -80,6 +94,38 @@ impl Shared {
         }
         let message = QueuedMessage { user, message, data_key, body };
         Ok(Outbound { message, jobs, new })
+    }
+
+    /// A line for one recipient on a network outside, sealed for the queue: what the store is given, and what the worker is offered once that is
+    /// durable.
+    ///
+    /// # Errors
+    /// Where it can't be sealed.
+    pub(crate) fn seal_line(
+        &self,
+        user: UserId,
+        (id, from): (mesyx_sdk::MessageId, mesyx_sdk::Address),
+        to: mesyx_sdk::Address,
+        outgoing: &Outgoing,
+    ) -> Result<(QueuedMessage, Vec<NewJob>, Offered), Error> {
+        let leaving = Envelope {
+            id,
+            dedup: None,
+            style: mesyx_sdk::Style::Instant,
+            kind: mesyx_sdk::Kind::Message,
+            from: Some(from),
+            to: Vec::new(),
+            conversation: None,
+            sent: None,
+            received: Timestamp::now(),
+            importance: mesyx_sdk::Importance::Normal,
+            content: Content::default(),
+            origin: mesyx_sdk::Origin::default(),
+            junk: false,
+            dsn: mesyx_sdk::Dsn::default(),
+        };
+        let Outbound { message, jobs, new } = self.seal_outbound(user, &leaving, outgoing, vec![Recipient::new(to)])?;
+        Ok((message, new, Offered(jobs)))
     }
 
     /// Commits copies for users here and jobs for the others, and lets the worker know. Whether the message was known already.

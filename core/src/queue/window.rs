@@ -20,8 +20,20 @@ use std::time::{Duration, Instant};
 pub(crate) struct Destination {
     /// The bridge's name.
     pub(crate) bridge: String,
-    /// The domain or network.
+    /// The domain; or one address of a network where what is said comes in order, see [`Destination::in_order`].
     pub(crate) host: String,
+}
+
+impl Destination {
+    /// The host of an address to which one message is brought at a time.
+    pub(crate) fn in_order(address: &mesyx_sdk::Address) -> String {
+        format!("~{address}")
+    }
+
+    /// Most attempts at once.
+    fn most(&self, settings: &QueueSettings) -> usize {
+        if self.host.starts_with('~') { 1 } else { settings.attempts_per_destination }
+    }
 }
 
 /// Jobs of one message for one destination, to be attempted together.
@@ -218,7 +230,7 @@ impl Window {
             let destination = self.turns.pop_front()?;
             let Some(line) = self.lines.get_mut(&destination) else { continue };
             let allowed = if line.allowed == 0 { FIRST_ATTEMPTS } else { line.allowed };
-            if line.running >= allowed.min(settings.attempts_per_destination) {
+            if line.running >= allowed.min(destination.most(settings)) {
                 self.turns.push_back(destination);
                 continue;
             }

@@ -285,9 +285,9 @@ impl Worker {
         let bridge = self.deliverer.route(address.kind())?;
         let host = match address {
             Address::Mail(address) => address.domain().to_string(),
-            Address::Irc(address) => address.network().to_string(),
             Address::Mesyx(address) => address.user.domain().to_string(),
-            other => other.to_string(),
+            // What is said to one is said in order.
+            other => Destination::in_order(other),
         };
         Some(Destination { bridge, host })
     }

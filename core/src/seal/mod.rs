@@ -39,6 +39,7 @@ pub use padding::padded_length;
 pub(crate) use recipients::MOST_RECIPIENTS;
 pub use recipients::{RecipientId, recipients};
 pub(crate) use record::{RecordContext, open_record, seal_record};
+pub(crate) use sealer::seal_session_key;
 pub use sealer::{SealFor, Sealer};
 
 use crate::id::{KeysetId, SessionKeyId};

@@ -119,6 +119,25 @@ impl Sealer {
         self.seal(default, user, message, summary, content, now)
     }
 
+    /// The keyset that a message which comes now is sealed to, with its usable certificates: as [`Sealer::seal_chosen`] chooses.
+    ///
+    /// # Errors
+    /// [`SealError::NoCertificate`], of the default keyset.
+    pub(crate) fn recipients_now(
+        &self,
+        keyring: &Keyring,
+        now: Timestamp,
+    ) -> Result<(Arc<Keyset>, Recipients), SealError> {
+        let default = keyring.default_keyset();
+        let chosen = keyring.candidates(now, Importance::Normal, now);
+        for keyset in chosen.filter(|keyset| keyset.id != default.id) {
+            if let Ok(recipients) = keyset.recipients(now) {
+                return Ok((Arc::clone(keyset), recipients));
+            }
+        }
+        Ok((Arc::clone(default), default.recipients(now)?))
+    }
+
     /// Forgets session keys whose window is over. Call it now and then where nothing may come in for long: keys are otherwise
     /// forgotten when the next message is sealed.
     pub fn sweep(&self, now: Instant) {
@@ -191,6 +210,27 @@ impl Sealer {
     }
 }
 
+impl SealedMessage {
+    /// Seals a line under the key of its group's epoch.
+    ///
+    /// # Errors
+    /// [`SealError::TooLarge`], and what the cipher says.
+    pub(crate) fn under(
+        key: &SessionKey,
+        session_key: Arc<SealedSessionKey>,
+        message: MessageId,
+        summary: &Summary,
+        content: &Content,
+    ) -> Result<Self, SealError> {
+        let user = session_key.user;
+        let context = PartContext { user, message, keyset: session_key.keyset };
+        let (body, padded_size) = body::seal(&context, &summary.fields, content, key)?;
+        let sealed = summary::seal(&context, summary, key)?;
+        let day = summary.internal_date.day();
+        Ok(Self { message, user, session_key, summary: sealed, body, padded_size, day })
+    }
+}
+
 impl Default for Sealer {
     fn default() -> Self {
         Self::new(Self::WINDOW)
@@ -218,6 +258,16 @@ impl Ready {
             prepared.shared.is_some() || age(prepared.checked) < window
         });
     }
+}
+
+/// A session key that others have too, sealed to one more keyset: in the form that the key's own packets have, whatever that keyset could read
+/// besides.
+///
+/// # Errors
+/// What the public-key algorithm says.
+pub(crate) fn seal_session_key(key: &SessionKey, recipients: &Recipients) -> Result<Bytes, SealError> {
+    let v2 = matches!(key.format, super::Format::V2);
+    seal_key(key, &Recipients { keys: recipients.keys.clone(), v2 })
 }
 
 /// PKESK packets of one session key, one for each recipient, each naming its recipient.

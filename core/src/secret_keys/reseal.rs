@@ -13,8 +13,10 @@ use crate::core::{Core, Shared};
 use crate::errors::{broken, stored};
 use crate::id::KeysetId;
 use crate::keys::{Keyset, MasterKey, Unlocked};
-use crate::seal::{PartContext, PartName, Sealer, open_body, open_summary};
-use crate::store::{Attest, KeyWrite, Resealed, SealedTo, StoredPart, StoredSecrets, Written};
+use crate::seal::{PartContext, PartName, SealError, Sealer, open_body, open_summary, seal_session_key};
+use crate::store::{
+    Attest, GroupKey, GroupWrite, KeyWrite, Resealed, SealedTo, StoredPart, StoredSecrets, Write, Written,
+};
 use mesyx_sdk::{Error, ErrorKind, MessageId, Secret, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -271,6 +273,29 @@ impl Work {
             if moved == 0 {
                 break;
             }
+        }
+        self.groups().await
+    }
+
+    /// Keys of groups' epochs are sealed to the other keyset; the lines under them stay as they are, since others read them too.
+    async fn groups(&self) -> Result<(), Error> {
+        let user = self.reseal.user;
+        let _one = self.shared.administration.lock().await;
+        let keys = self.shared.store.group_keys(user, self.reseal.from).await.map_err(stored)?;
+        let to = self.shared.keyring(user)?.get(self.to).cloned();
+        let Some(to) = to.filter(|to| !to.is_retired() && !keys.is_empty()) else { return Ok(()) };
+        let invalid = |error: SealError| Error::new(ErrorKind::Invalid, error.to_string());
+        let recipients = to.recipients(Timestamp::now()).map_err(invalid)?;
+        for (group, sealed) in keys {
+            self.shared.reseals.unless_stopped()?;
+            let Ok(key) = self.keys.open(&sealed) else {
+                self.reseal.progress().failed += 1;
+                continue;
+            };
+            let packets = seal_session_key(&key, &recipients).map_err(invalid)?;
+            let key = GroupKey { epoch: sealed.id, user, keyset: to.id, packets };
+            let write = GroupWrite { keys: vec![key], ..GroupWrite::of(group) };
+            self.shared.store.write(Write::Group(Box::new(write))).await.map_err(stored)?;
         }
         Ok(())
     }

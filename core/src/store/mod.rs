@@ -12,7 +12,10 @@ mod queue;
 mod secret_keys;
 mod sqlite;
 
-pub use chat::CheckpointWrite;
+pub use chat::{
+    CheckpointWrite, GroupKey, GroupWrite, LineNumbers, LineRange, NewConversation, Speaking, StoredGroup, StoredLine,
+    Then,
+};
 pub use queue::{
     Hold, JobChange, JobEnd, JobLater, NewJob, QueueProgress, QueueTotals, Queued, QueuedMessage, StoredJob, Submission,
 };
@@ -28,7 +31,7 @@ use mesyx_sdk::{
     Role, Snapshot, Uid, UserId,
 };
 use std::sync::Arc;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, oneshot};
 
 /// A backend. Calls may be made from any task, side by side.
 #[async_trait]
@@ -39,7 +42,16 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// The change was refused, or the backend failed; either way nothing of it is there.
-    async fn write(&self, write: Write) -> Result<Written, StoreError>;
+    async fn write(&self, write: Write) -> Result<Written, StoreError> {
+        let answer = self.enqueue(write).await?;
+        answer.await.map_err(|_| StoreError::Backend("the writer stopped: see the log".to_owned()))?
+    }
+
+    /// Puts one change in its place among all; the answer comes when it is durable. What is enqueued later is done later.
+    ///
+    /// # Errors
+    /// As [`Store::write`]; those of the change itself come with the answer.
+    async fn enqueue(&self, write: Write) -> Result<oneshot::Receiver<Result<Written, StoreError>>, StoreError>;
 
     /// Every user, with keysets and identity; read once at start and after [`Event::Directory`].
     async fn users(&self) -> Result<Vec<StoredUser>, StoreError>;
@@ -144,6 +156,25 @@ pub trait Store: Send + Sync + 'static {
 
     /// Keysets whose messages are on their way to be shown otherwise: begun by [`KeyWrite::Move`], and not ended.
     async fn keyset_moves(&self) -> Result<Vec<KeysetMove>, StoreError>;
+
+    /// The bodies of lines of a conversation (or of a group, as this user sees it), in the order of their UIDs.
+    async fn lines(&self, user: UserId, mailbox: MailboxId, range: LineRange) -> Result<Vec<StoredLine>, StoreError>;
+
+    /// How far a conversation has come.
+    async fn line_numbers(&self, user: UserId, mailbox: MailboxId) -> Result<LineNumbers, StoreError>;
+
+    /// The number of a message in a mailbox.
+    async fn uid_of(&self, user: UserId, mailbox: MailboxId, message: MessageId) -> Result<Option<Uid>, StoreError>;
+
+    /// Every group, or one.
+    async fn groups(&self, only: Option<UserId>) -> Result<Vec<StoredGroup>, StoreError>;
+
+    /// The keys of groups' epochs that are sealed to a keyset of a user: group, and the sealed key.
+    async fn group_keys(
+        &self,
+        user: UserId,
+        keyset: KeysetId,
+    ) -> Result<Vec<(UserId, Arc<SealedSessionKey>)>, StoreError>;
 
     /// What a bridge keeps under the hash of a name, as it was sealed.
     async fn checkpoint(&self, bridge: &str, hash: [u8; 32]) -> Result<Option<Vec<u8>>, StoreError>;
@@ -346,6 +377,19 @@ pub enum Write {
         /// Most values.
         most: u32,
     },
+    /// A line is said. → [`Written::Spoken`]
+    Speak(Box<Speaking>),
+    /// Messages up to this UID get the flag `\\Seen`. → [`Written::Done`]
+    MarkRead {
+        /// Whose.
+        user: UserId,
+        /// Where.
+        mailbox: MailboxId,
+        /// Up to where.
+        up_to: Uid,
+    },
+    /// A group changes. → [`Written::Done`]
+    Group(Box<GroupWrite>),
     /// A bridge keeps something, or forgets it. Local. → [`Written::Done`]
     PutCheckpoint(CheckpointWrite),
     /// Operations of another instance, with the content that they place. Known ones are passed over. → [`Written::Done`]
@@ -459,6 +503,11 @@ pub enum Written {
         /// Nothing was stored: `dedup` was known.
         duplicate: bool,
     },
+    /// A line was said, or had been before.
+    Spoken {
+        /// Nothing was stored: `dedup` was known.
+        duplicate: bool,
+    },
     /// Messages were added: the mailbox's UIDVALIDITY and the UIDs, in order.
     Placed(mesyx_sdk::Appended),
     /// Flags were changed.
@@ -494,6 +543,10 @@ impl RecordKind {
     pub const VERDICT: Self = Self(3);
     /// How a user wants mail to be protected.
     pub const PREFERENCES: Self = Self(4);
+    /// Which conversation a mailbox is.
+    pub const CONVERSATION: Self = Self(5);
+    /// Something about a group: its name, topic, a mode. Sealed under the instance key.
+    pub const GROUP: Self = Self(6);
 
     /// As the store and operations write it.
     #[must_use]
@@ -603,6 +656,9 @@ pub struct StoredPart {
     pub shown: Shown,
     /// The day of the message's internal date (days since 1970-01-01, UTC).
     pub day: i32,
+    /// Where it is a line of a group, the group: the line is sealed for that, under an epoch's key (the id of `session_key`) that
+    /// `session_key` seals for the user asked.
+    pub group: Option<UserId>,
     /// The sealed bytes.
     pub part: Sealed,
     /// The instance's signature that covers this part.
@@ -647,6 +703,10 @@ pub enum Event {
     Secrets(UserId),
     /// A user's sealed records.
     Records(UserId),
+    /// What a user has read in this mailbox, otherwise than by messages that came read.
+    Seen(UserId, MailboxId),
+    /// A group: who belongs to it, or its records.
+    Group(UserId),
 }
 
 /// Counts over the whole store.

@@ -1911,7 +1911,7 @@ pub struct SessionLiveRequest {
 #[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct ChatEvent {
-    #[prost(oneof = "chat_event::Event", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "chat_event::Event", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub event: ::core::option::Option<chat_event::Event>,
 }
 /// Nested message and enum types in `ChatEvent`.
@@ -1937,7 +1937,21 @@ pub mod chat_event {
         /// The session is over: why. Nothing follows.
         #[prost(string, tag = "6")]
         Ended(::prost::alloc::string::String),
+        /// A line was said in a group, as guests hear it.
+        #[prost(message, tag = "7")]
+        GroupLine(super::GroupLine),
     }
+}
+/// A line of a group, for people without an account.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct GroupLine {
+    /// The group's address.
+    #[prost(string, tag = "1")]
+    pub group: ::prost::alloc::string::String,
+    /// The line.
+    #[prost(message, optional, tag = "2")]
+    pub line: ::core::option::Option<ChatLine>,
 }
 /// Up to where lines were read.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -2,7 +2,7 @@
 
 use super::flags::{Registers, SEEN, columns};
 use super::tx::{Content, Tx};
-use super::{Event, StoreError, content, queue, records};
+use super::{Event, StoreError, content, groups, queue, records};
 use crate::id::{InstanceId, KeysetId, mailbox_id_for_role};
 use crate::operation::{LogEntry, Operation, Stamp, UserRecord};
 use mesyx_sdk::{MailboxId, MessageId, PlacementId, Role, Uid, UserId};
@@ -66,6 +66,15 @@ pub(super) fn apply(tx: &mut Tx<'_>, entry: &LogEntry) -> Result<Applied, StoreE
         }
         Operation::Assign { job, gateway } => queue::assign(tx, entry, *job, *gateway),
         Operation::Outcome { job, .. } => queue::outcome(tx, *job),
+        Operation::PutGroup { group } => groups::put_group(tx, entry, *group),
+        Operation::SetMember { group, user, rank } => groups::set_member(tx, entry, *group, *user, *rank),
+        Operation::PutGroupKey { .. } => groups::put_key(tx, entry),
+        Operation::ForgetGroupKeys { group, user, epochs } => groups::forget_keys(tx, *group, *user, epochs),
+        Operation::ReadTo { user, placement, .. } => groups::read_to(tx, entry, *user, *placement),
+        Operation::MemberFlags { user, placement, flags, set } => {
+            groups::write_flags(tx, entry, *user, *placement, (flags, *set))
+        }
+        Operation::MemberExpunge { user, placement } => groups::member_expunge(tx, entry, *user, *placement),
         Operation::PutRecord { user, record, kind, day, sealed } => {
             records::Change { user: *user, record: *record, about: Some((*kind, *day)), sealed }.apply(tx, entry)
         }
@@ -165,6 +174,7 @@ fn remove_user(tx: &mut Tx<'_>, user: UserId) -> Result<Applied, StoreError> {
     for content in contents {
         content::erase(tx, content)?;
     }
+    groups::user_goes(tx, id)?;
     records::user_goes(tx, id)?;
     queue::user_goes(tx, id)?;
     tx.sql("DELETE FROM users WHERE id = ?")?.execute([id])?;
@@ -237,7 +247,7 @@ fn subscribe(
     Ok(Applied::Done)
 }
 
-fn create_mailbox(
+pub(super) fn create_mailbox(
     tx: &mut Tx<'_>,
     entry: &LogEntry,
     user: UserId,
@@ -453,6 +463,10 @@ fn write_flags(
     row.unseen += u32::from(placed.flags & SEEN != 0 && bits & SEEN == 0);
     row.unseen -= u32::from(placed.flags & SEEN == 0 && bits & SEEN != 0);
     let modseq = row.touch().cast_signed();
+    let (user, mailbox) = (row.user_id, row.mailbox);
+    if placed.flags & SEEN != bits & SEEN {
+        tx.effects.event(Event::Seen(user, mailbox));
+    }
     const SQL: &str =
         "UPDATE placements SET modseq = ?, flags = ?, keywords = ?, registers = ? WHERE mailbox = ? AND uid = ?";
     tx.sql(SQL)?.execute(params![modseq, bits, keywords, registers, placed.mailbox, placed.uid])?;
@@ -482,6 +496,8 @@ fn expunge(tx: &mut Tx<'_>, placement: PlacementId) -> Result<Applied, StoreErro
     forget(tx, placement.0)?;
     if let Some(placed) = find(tx, placement)? {
         take_out(tx, &placed)?;
+        let owner = tx.mailbox(placed.mailbox)?.user_id;
+        groups::line_goes(tx, owner, placed.uid)?;
         content::release(tx, placed.content.id, placed.content.message)?;
     }
     Ok(Applied::Done)

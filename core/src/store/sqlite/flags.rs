@@ -104,6 +104,12 @@ impl Registers {
         }
     }
 
+    /// The last write of a flag: what, and when.
+    pub(super) fn written(&self, flag: &str) -> Option<(bool, Stamp)> {
+        let found = self.flags.iter().find(|register| register.flag.eq_ignore_ascii_case(flag));
+        found.map(|register| (register.set, register.stamp))
+    }
+
     /// The flags that are set.
     pub(super) fn set(&self) -> BTreeSet<Flag> {
         self.flags

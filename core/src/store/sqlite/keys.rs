@@ -58,7 +58,9 @@ pub(super) fn change(tx: &mut Tx<'_>, change: &KeyChange) -> Result<(), StoreErr
 
 /// Whether any message of a user is sealed to a keyset: a session key goes with its last message.
 fn sealed_to(tx: &Tx<'_>, user: i64, keyset: KeysetId) -> Result<bool, StoreError> {
-    Ok(tx.sql("SELECT 1 FROM session_keys WHERE user = ? AND keyset = ?")?.exists(params![user, keyset.0])?)
+    const SQL: &str = "SELECT 1 FROM session_keys WHERE user = ?1 AND keyset = ?2
+        UNION ALL SELECT 1 FROM group_keys WHERE user = ?1 AND keyset = ?2";
+    Ok(tx.sql(SQL)?.exists(params![user, keyset.0])?)
 }
 
 /// Refuses a new message that was sealed a moment before its keyset was removed: its secret key may be gone. A session key that is

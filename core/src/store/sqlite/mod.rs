@@ -14,7 +14,10 @@ mod backup;
 mod blobs;
 mod checkpoints;
 mod content;
+mod conversations;
 mod flags;
+mod group_views;
+mod groups;
 mod keys;
 mod names;
 mod peek;
@@ -30,9 +33,9 @@ mod tx;
 mod writer;
 
 use super::{
-    Attest, Attestation, Event, KeyWrite, KeysetMove, KeysetUse, QueueTotals, Queued, RecordKind, SealedTo, SealedUse,
-    Store, StoreError, StoredJob, StoredPart, StoredRecord, StoredSecretKey, StoredSecrets, StoredUser, Totals, Write,
-    Written,
+    Attest, Attestation, Event, KeyWrite, KeysetMove, KeysetUse, LineNumbers, LineRange, QueueTotals, Queued,
+    RecordKind, SealedTo, SealedUse, Store, StoreError, StoredGroup, StoredJob, StoredLine, StoredPart, StoredRecord,
+    StoredSecretKey, StoredSecrets, StoredUser, Totals, Write, Written,
 };
 use crate::id::{InstanceId, JobId, KeysetId, RecordId, SessionKeyId};
 use crate::operation::LogEntry;
@@ -204,6 +207,7 @@ impl SqliteStore {
             Write::Deliver { copies, .. } => copies.iter_mut().map(|placing| &mut placing.message).collect(),
             Write::Append(copies) => copies.iter_mut().map(|placing| &mut placing.message).collect(),
             Write::Submit(submission) => submission.copies.iter_mut().map(|placing| &mut placing.message).collect(),
+            Write::Speak(line) => line.copies.iter_mut().map(|placing| &mut placing.message).collect(),
             Write::Progress(progress) => progress.copies.iter_mut().map(|placing| &mut placing.message).collect(),
             Write::Merge { messages, .. } => messages.iter_mut().map(|(message, _)| message).collect(),
             Write::Keys(KeyWrite::Reseal(messages)) => {
@@ -228,8 +232,13 @@ impl SqliteStore {
             };
             prepared.push(Prepared::new(message, blob));
         }
-        if let Write::Submit(submission) = write {
-            let body = &submission.message.body;
+        let leaving = match write {
+            Write::Submit(submission) => Some(&submission.message),
+            Write::Speak(line) => line.outbound.as_ref().map(|(message, ..)| message),
+            _ => None,
+        };
+        if let Some(message) = leaving {
+            let body = &message.body;
             bytes += body.len();
             let blob = if body.len() > self.inline_limit {
                 match self.inner.shared.blobs.put(body.clone()).await {
@@ -260,8 +269,22 @@ impl SqliteStore {
         want: Want,
     ) -> Result<Vec<StoredPart>, StoreError> {
         let uids = uids.to_vec();
-        let found = self.read(move |connection| read::parts(connection, user, mailbox, &uids, want)).await?;
+        let read = move |connection: &Connection| {
+            or_in_group(read::parts(connection, user, mailbox, &uids, want), || {
+                group_views::parts(connection, user, mailbox, &uids, want)
+            })
+        };
+        let found = self.read(read).await?;
         self.with_files(found).await
+    }
+
+    /// A mailbox's numbers, read and kept where the mailbox is the user's own.
+    async fn status_if_own(&self, user: UserId, mailbox: MailboxId) -> Result<(), StoreError> {
+        let cache = &self.inner.shared.numbers;
+        let generation = cache.generation();
+        let status = self.read(move |connection| read::numbers(connection, user, mailbox)).await?.status;
+        cache.put(generation, user, mailbox, status);
+        Ok(())
     }
 
     async fn with_files(&self, found: Vec<FoundPart>) -> Result<Vec<StoredPart>, StoreError> {
@@ -280,16 +303,14 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn write(&self, mut write: Write) -> Result<Written, StoreError> {
+    async fn enqueue(&self, mut write: Write) -> Result<oneshot::Receiver<Result<Written, StoreError>>, StoreError> {
         let queue = locked(&self.queue).clone().ok_or(StoreError::Closed)?;
         let (prepared, bytes) = self.prepare(&mut write).await?;
         let (answer, result) = oneshot::channel();
-        queue
-            .send(Job { heavy: writer::is_heavy(&write), write, prepared, bytes, answer })
-            .await
-            .map_err(|_| StoreError::Closed)?;
-        drop(queue);
-        result.await.map_err(|_| StoreError::Backend("the writer stopped: see the log".to_owned()))?
+        let then = if let Write::Speak(line) = &mut write { line.then.take() } else { None };
+        let job = Job { heavy: writer::is_heavy(&write), write, prepared, bytes, then, answer };
+        queue.send(job).await.map_err(|_| StoreError::Closed)?;
+        Ok(result)
     }
 
     async fn users(&self) -> Result<Vec<StoredUser>, StoreError> {
@@ -301,7 +322,13 @@ impl Store for SqliteStore {
     }
 
     async fn mailboxes(&self, user: UserId) -> Result<Vec<Mailbox>, StoreError> {
-        self.read(move |connection| read::mailboxes(connection, user)).await
+        let read = move |connection: &Connection| {
+            let mut mailboxes = read::mailboxes(connection, user)?;
+            mailboxes.extend(group_views::mailboxes(connection, user)?);
+            mailboxes.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+            Ok(mailboxes)
+        };
+        self.read(read).await
     }
 
     async fn subscriptions(&self, user: UserId) -> Result<Vec<MailboxName>, StoreError> {
@@ -314,31 +341,45 @@ impl Store for SqliteStore {
             return Ok(status);
         }
         let generation = cache.generation();
-        let status = self.read(move |connection| read::numbers(connection, user, mailbox)).await?.status;
-        cache.put(generation, user, mailbox, status);
+        let read = move |connection: &Connection| match read::numbers(connection, user, mailbox) {
+            Ok(numbers) => Ok((numbers.status, true)),
+            // Those of a group's members change with every line: they are not kept.
+            Err(StoreError::NotFound(_)) => {
+                group_views::status(connection, user, mailbox).map(|status| (status, false))
+            }
+            Err(error) => Err(error),
+        };
+        let (status, keep) = self.read(read).await?;
+        if keep {
+            cache.put(generation, user, mailbox, status);
+        }
         Ok(status)
     }
 
     async fn snapshot(&self, user: UserId, mailbox: MailboxId) -> Result<Snapshot, StoreError> {
-        self.read(move |connection| read::snapshot(connection, user, mailbox)).await
+        let read = move |connection: &Connection| {
+            or_in_group(read::snapshot(connection, user, mailbox), || group_views::snapshot(connection, user, mailbox))
+        };
+        self.read(read).await
     }
 
     async fn changes(&self, user: UserId, mailbox: MailboxId, since: ModSeq) -> Result<Changes, StoreError> {
-        match self.status(user, mailbox).await {
-            Ok(status) if status.highest_modseq == since => {
-                let (highest_modseq, uid_next) = (since, status.uid_next);
-                return Ok(Changes {
-                    highest_modseq,
-                    uid_next,
-                    changed: Vec::new(),
-                    vanished: Vec::new(),
-                    deleted: false,
-                });
-            }
-            Ok(_) | Err(StoreError::NotFound(_)) => {}
-            Err(error) => return Err(error),
+        let known = self.inner.shared.numbers.get(user, mailbox);
+        if let Some(status) = known.filter(|status| status.highest_modseq == since) {
+            let (changed, vanished) = (Vec::new(), Vec::new());
+            let (highest_modseq, uid_next) = (since, status.uid_next);
+            return Ok(Changes { highest_modseq, uid_next, changed, vanished, deleted: false });
         }
-        self.read(move |connection| read::changes(connection, user, mailbox, since)).await
+        let read = move |connection: &Connection| match read::changes(connection, user, mailbox, since)? {
+            Changes { deleted: true, .. } => group_views::changes(connection, user, mailbox, since),
+            changes => Ok(changes),
+        };
+        let changes = self.read(read).await?;
+        if known.is_none() && !changes.deleted {
+            // So that asking again for nothing new costs no disk.
+            drop(self.status_if_own(user, mailbox).await);
+        }
+        Ok(changes)
     }
 
     async fn summaries(&self, user: UserId, mailbox: MailboxId, uids: &[Uid]) -> Result<Vec<StoredPart>, StoreError> {
@@ -485,6 +526,51 @@ impl Store for SqliteStore {
         self.read(read::keyset_moves).await
     }
 
+    async fn lines(&self, user: UserId, mailbox: MailboxId, range: LineRange) -> Result<Vec<StoredLine>, StoreError> {
+        let read = move |connection: &Connection| {
+            or_in_group(conversations::lines(connection, user, mailbox, range), || {
+                group_views::lines(connection, user, mailbox, range)
+            })
+        };
+        let found = self.read(read).await?;
+        let mut lines = Vec::with_capacity(found.len());
+        for (found, seen) in found {
+            lines.extend(self.with_files(vec![found]).await?.into_iter().map(|part| StoredLine { part, seen }));
+        }
+        Ok(lines)
+    }
+
+    async fn line_numbers(&self, user: UserId, mailbox: MailboxId) -> Result<LineNumbers, StoreError> {
+        let read = move |connection: &Connection| {
+            or_in_group(conversations::numbers(connection, user, mailbox), || {
+                let view = group_views::find(connection, user, mailbox)?;
+                group_views::numbers(connection, (view.grp, view.user, view.mailbox))
+            })
+        };
+        self.read(read).await
+    }
+
+    async fn uid_of(&self, user: UserId, mailbox: MailboxId, message: MessageId) -> Result<Option<Uid>, StoreError> {
+        let read = move |connection: &Connection| {
+            or_in_group(conversations::uid_of(connection, user, mailbox, message), || {
+                group_views::uid_of(connection, user, mailbox, message)
+            })
+        };
+        self.read(read).await
+    }
+
+    async fn groups(&self, only: Option<UserId>) -> Result<Vec<StoredGroup>, StoreError> {
+        self.read(move |connection| group_views::groups(connection, only)).await
+    }
+
+    async fn group_keys(
+        &self,
+        user: UserId,
+        keyset: KeysetId,
+    ) -> Result<Vec<(UserId, Arc<SealedSessionKey>)>, StoreError> {
+        self.read(move |connection| group_views::keys_of(connection, user, keyset)).await
+    }
+
     async fn checkpoint(&self, bridge: &str, hash: [u8; 32]) -> Result<Option<Vec<u8>>, StoreError> {
         let bridge = bridge.to_owned();
         self.read(move |connection| checkpoints::one(connection, &bridge, hash)).await
@@ -564,6 +650,17 @@ impl Drop for SqliteStore {
         if let Some(writer) = writer {
             let _ = writer.join();
         }
+    }
+}
+
+/// What was found among a user's own mailboxes, or else in the view of a group.
+fn or_in_group<T>(
+    own: Result<T, StoreError>,
+    in_group: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    match own {
+        Err(StoreError::NotFound(_)) => in_group(),
+        own => own,
     }
 }
 

@@ -8,7 +8,10 @@ use super::resolve;
 use super::tx::Tx;
 use crate::id::{InstanceId, JobId};
 use crate::operation::{LogEntry, Operation};
-use crate::store::{Hold, JobChange, JobEnd, JobLater, QueueProgress, QueueTotals, StoredJob, Submission, Written};
+use crate::store::{
+    Hold, JobChange, JobEnd, JobLater, NewJob, QueueProgress, QueueTotals, QueuedMessage, StoredJob, Submission,
+    Written,
+};
 use bytes::Bytes;
 use mesyx_sdk::{MessageId, UserId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -46,9 +49,21 @@ pub(super) fn submit(tx: &mut Tx<'_>, submission: &Submission, prepared: &[Prepa
         // `deliver` let go of every prepared file, the content's too.
         return Ok(written);
     }
+    enqueue_all(tx, message, jobs, *most_jobs, *content)?;
+    Ok(written)
+}
+
+/// Puts a message's content and its jobs into the queue.
+pub(super) fn enqueue_all(
+    tx: &mut Tx<'_>,
+    message: &QueuedMessage,
+    jobs: &[NewJob],
+    most_jobs: u64,
+    content: Prepared,
+) -> Result<(), StoreError> {
     let user = resolve::existing_user(tx, message.user)?;
     let waiting = waiting(tx, user)?;
-    if waiting.saturating_add(jobs.len() as u64) > *most_jobs {
+    if waiting.saturating_add(jobs.len() as u64) > most_jobs {
         return Err(StoreError::Limit("too many of your messages wait to be sent already"));
     }
     let insert = "INSERT INTO queued_messages (message, data_key, bytes, blob) VALUES (?, ?, ?, ?)";
@@ -68,7 +83,7 @@ pub(super) fn submit(tx: &mut Tx<'_>, submission: &Submission, prepared: &[Prepa
         let fill = "UPDATE jobs SET content = ?, due = ?, sealed = ? WHERE job = ?";
         tx.sql(fill)?.execute(params![id, new.due, new.sealed, job.0])?;
     }
-    Ok(written)
+    Ok(())
 }
 
 /// How many jobs a user has, counted only where that is not known.

@@ -49,7 +49,9 @@ fn user(connection: &Connection, user: UserId) -> Result<i64, StoreError> {
 }
 
 pub(super) fn users(connection: &Connection) -> Result<Vec<StoredUser>, StoreError> {
-    let mut select = connection.prepare_cached("SELECT id, user, record, identity FROM users ORDER BY name, user")?;
+    let mut select = connection.prepare_cached(
+        "SELECT id, user, record, identity FROM users WHERE id NOT IN (SELECT grp FROM groups) ORDER BY name, user",
+    )?;
     let mut keysets = connection.prepare_cached("SELECT keyset, record FROM keysets WHERE user = ? ORDER BY keyset")?;
     const IDENTITIES: &str = "SELECT identity, certificate FROM identities WHERE user = ? ORDER BY stamp DESC";
     let mut identities = connection.prepare_cached(IDENTITIES)?;
@@ -209,6 +211,16 @@ pub(super) enum Want {
     Bodies(u64),
 }
 
+impl Want {
+    /// What is selected.
+    pub(super) const fn columns(self) -> &'static str {
+        match self {
+            Self::Summaries => SUMMARY,
+            Self::Bodies(_) => BODY,
+        }
+    }
+}
+
 /// Joined with the messages `m`, and what must be read of them; the number is the part's own size.
 const SUMMARY: &str = "SELECT m.message, k.id, m.attestation, length(m.summary), NULL, m.summary, m.shown, m.day";
 const BODY: &str = "SELECT m.message, k.id, m.attestation, m.body_bytes, m.blob, b.body, m.shown, m.day";
@@ -273,19 +285,44 @@ pub(super) fn parts_of(
     Ok(gathering.parts)
 }
 
+/// Who reads lines of a group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReaderOf {
+    pub(super) group: UserId,
+    pub(super) grp: i64,
+    pub(super) user: i64,
+    pub(super) of: UserId,
+}
+
 /// Parts with their session keys and attestations, each of which is read once.
-struct Gathering<'c> {
+pub(super) struct Gathering<'c> {
     connection: &'c Connection,
     of: UserId,
+    group: Option<ReaderOf>,
     most: u64,
     bytes: u64,
-    session_keys: HashMap<i64, Arc<SealedSessionKey>>,
+    session_keys: HashMap<i64, (Arc<SealedSessionKey>, Option<Shown>)>,
     attestations: HashMap<i64, Arc<Attestation>>,
     parts: Vec<FoundPart>,
 }
 
 impl<'c> Gathering<'c> {
-    fn new(connection: &'c Connection, of: UserId, want: Want) -> Self {
+    pub(super) fn of_group(
+        connection: &'c Connection,
+        of: UserId,
+        want: Want,
+        view: &super::group_views::Numbers,
+    ) -> Self {
+        let group = ReaderOf { group: view.group, grp: view.grp, user: view.user, of };
+        Self { group: Some(group), ..Self::new(connection, of, want) }
+    }
+
+    /// What was taken.
+    pub(super) fn done(self) -> Vec<FoundPart> {
+        self.parts
+    }
+
+    pub(super) fn new(connection: &'c Connection, of: UserId, want: Want) -> Self {
         let most = match want {
             Want::Summaries => u64::MAX,
             Want::Bodies(most) => most,
@@ -293,6 +330,7 @@ impl<'c> Gathering<'c> {
         Self {
             connection,
             of,
+            group: None,
             most,
             bytes: 0,
             session_keys: HashMap::new(),
@@ -302,19 +340,21 @@ impl<'c> Gathering<'c> {
     }
 
     /// Takes one row of [`SUMMARY`] or [`BODY`]; `false` where that would be too much.
-    fn take(&mut self, uid: Uid, row: &Row<'_>) -> Result<bool, StoreError> {
+    pub(super) fn take(&mut self, uid: Uid, row: &Row<'_>) -> Result<bool, StoreError> {
         let size = row.get::<_, i64>(3)?.unsigned_abs();
         if !self.parts.is_empty() && self.bytes.saturating_add(size) > self.most {
             return Ok(false);
         }
         self.bytes = self.bytes.saturating_add(size);
         let bytes = row.get_ref(5)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+        let (session_key, shown_now) = self.session_key(row.get(1)?)?;
         let part = StoredPart {
             uid,
             message: MessageId(row.get(0)?),
-            session_key: self.session_key(row.get(1)?)?,
-            shown: shown(row.get(6)?),
+            session_key,
+            shown: shown_now.unwrap_or(shown(row.get(6)?)),
             day: row.get(7)?,
+            group: self.group.map(|reader| reader.group),
             part: Sealed(bytes.map(Bytes::copy_from_slice).unwrap_or_default()),
             attestation: attestation(self.connection, &mut self.attestations, row.get(2)?)?,
         };
@@ -322,9 +362,16 @@ impl<'c> Gathering<'c> {
         Ok(true)
     }
 
-    fn session_key(&mut self, id: i64) -> Result<Arc<SealedSessionKey>, StoreError> {
+    /// A session key; for a line of a group the reader's copy, and how the reader's lines of that epoch are shown.
+    fn session_key(&mut self, id: i64) -> Result<(Arc<SealedSessionKey>, Option<Shown>), StoreError> {
         if let Some(known) = self.session_keys.get(&id) {
-            return Ok(Arc::clone(known));
+            return Ok(known.clone());
+        }
+        if let Some(reader) = self.group {
+            let found = super::group_views::epoch_key(self.connection, reader, id)?;
+            let (key, shown) = found.ok_or(StoreError::NotFound("session key"))?;
+            self.session_keys.insert(id, (Arc::clone(&key), Some(shown)));
+            return Ok((key, Some(shown)));
         }
         let mut select =
             self.connection.prepare_cached("SELECT session_key, keyset, packets FROM session_keys WHERE id = ?")?;
@@ -337,8 +384,8 @@ impl<'c> Gathering<'c> {
             })
         })?;
         let key = Arc::new(key);
-        self.session_keys.insert(id, Arc::clone(&key));
-        Ok(key)
+        self.session_keys.insert(id, (Arc::clone(&key), None));
+        Ok((key, None))
     }
 }
 
@@ -392,7 +439,7 @@ pub(super) fn keyset_moves(connection: &Connection) -> Result<Vec<KeysetMove>, S
     Ok(moves.collect::<Result<_, _>>()?)
 }
 
-fn numbers_id(connection: &Connection, of: UserId, mailbox: MailboxId) -> Result<i64, StoreError> {
+pub(super) fn numbers_id(connection: &Connection, of: UserId, mailbox: MailboxId) -> Result<i64, StoreError> {
     const SQL: &str = "SELECT m.id FROM mailboxes m JOIN users u ON u.id = m.user WHERE m.mailbox = ? AND u.user = ?";
     let mut select = connection.prepare_cached(SQL)?;
     let id = select.query_row(params![mailbox.0, of.0], |row| row.get(0)).optional()?;
@@ -451,7 +498,8 @@ pub(super) fn value(connection: &Connection, name: &str) -> Result<Option<Vec<u8
 }
 
 pub(super) fn totals(connection: &Connection) -> Result<Totals, StoreError> {
-    const SQL: &str = "SELECT (SELECT count(*) FROM users), messages, bytes, log_entries FROM meta";
+    const SQL: &str =
+        "SELECT (SELECT count(*) FROM users) - (SELECT count(*) FROM groups), messages, bytes, log_entries FROM meta";
     let totals = connection.prepare_cached(SQL)?.query_row([], |row| {
         let number = |at| row.get::<_, i64>(at).map(i64::unsigned_abs);
         Ok(Totals { users: number(0)?, messages: number(1)?, bytes: number(2)?, log_entries: number(3)? })

@@ -70,6 +70,9 @@ pub(super) fn run(tx: &mut Tx<'_>, write: Write, prepared: &[Prepared]) -> Resul
         Write::DeleteMailbox { user, name } => delete_mailbox(tx, user, &name).map(done),
         Write::Subscribe { user, name, subscribed } => subscribe(tx, user, &name, subscribed).map(done),
         Write::ClaimRecent { user, mailbox } => {
+            if let Some(view) = super::groups::view(tx, user, mailbox)? {
+                return Ok(Written::RecentFrom(tx.mailbox(view.mailbox)?.uid_next));
+            }
             let id = tx.mailbox_of(user, mailbox)?;
             let row = tx.mailbox(id)?;
             Ok(Written::RecentFrom(std::mem::replace(&mut row.recent_from, row.uid_next)))
@@ -91,6 +94,9 @@ pub(super) fn run(tx: &mut Tx<'_>, write: Write, prepared: &[Prepared]) -> Resul
             tx.sql("DELETE FROM named_values WHERE name = ?")?.execute([name])?;
             Ok(Written::Done)
         }
+        Write::Speak(line) => super::conversations::speak(tx, *line, prepared).map(|(written, _)| written),
+        Write::MarkRead { user, mailbox, up_to } => super::conversations::mark_read(tx, user, mailbox, up_to),
+        Write::Group(write) => super::groups::write(tx, *write),
         Write::PutCheckpoint(write) => super::checkpoints::put(tx, write),
         Write::Keys(write) => reshow::run(tx, write, prepared),
         Write::Merge { entries, messages } => merge(tx, &entries, &messages, prepared).map(done),
@@ -161,7 +167,7 @@ fn texts<'a>(flags: impl IntoIterator<Item = &'a Flag>) -> Result<Vec<String>, S
     Ok(flags.into_iter().map(|flag| flag.as_str().to_owned()).collect())
 }
 
-fn place(tx: &mut Tx<'_>, placing: &Placing, prepared: Prepared) -> Result<Uid, StoreError> {
+pub(super) fn place(tx: &mut Tx<'_>, placing: &Placing, prepared: Prepared) -> Result<Uid, StoreError> {
     let user = placing.message.user;
     if placing.message.session_key.user != user {
         return Err(StoreError::Invalid("a session key is another user's"));
@@ -258,6 +264,9 @@ fn store_flags(
     change: &FlagChange,
     unchanged_since: Option<ModSeq>,
 ) -> Result<Written, StoreError> {
+    if let Some(view) = super::groups::view(tx, user, mailbox)? {
+        return super::groups::store_flags(tx, view, uids, change, unchanged_since);
+    }
     let id = tx.mailbox_of(user, mailbox)?;
     let targets = targets(tx, id, uids)?;
     let mut modified = Vec::new();
@@ -280,7 +289,7 @@ fn store_flags(
 }
 
 /// What a change adds to the present flags, and what it takes from them.
-fn difference(present: &Flags, change: &FlagChange) -> Result<(Vec<String>, Vec<String>), StoreError> {
+pub(super) fn difference(present: &Flags, change: &FlagChange) -> Result<(Vec<String>, Vec<String>), StoreError> {
     let (add, remove): (Vec<&Flag>, Vec<&Flag>) = match change {
         FlagChange::Add(flags) => (flags.iter().collect(), Vec::new()),
         FlagChange::Remove(flags) => (Vec::new(), flags.iter().collect()),
@@ -331,8 +340,11 @@ fn copy(
 }
 
 fn expunge(tx: &mut Tx<'_>, user: UserId, mailbox: MailboxId, only: Option<Vec<Uid>>) -> Result<Written, StoreError> {
-    let id = tx.mailbox_of(user, mailbox)?;
     let only: Option<BTreeSet<Uid>> = only.map(|uids| uids.into_iter().collect());
+    if let Some(view) = super::groups::view(tx, user, mailbox)? {
+        return super::groups::expunge(tx, view, only.as_ref());
+    }
+    let id = tx.mailbox_of(user, mailbox)?;
     const SQL: &str = "SELECT uid, placement FROM placements WHERE mailbox = ? AND flags & 2 ORDER BY uid";
     const { assert!(DELETED == 2) };
     let mut select = tx.sql(SQL)?;

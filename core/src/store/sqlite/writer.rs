@@ -3,9 +3,9 @@
 use super::blobs::Blobs;
 use super::content::Prepared;
 use super::tx::{Finished, Ids, Meta, Tx};
-use super::{Attest, Event, Options, StoreError, Written, resolve};
-use crate::store::{KeyWrite, Write};
-use mesyx_sdk::{MailboxId, UserId};
+use super::{Attest, Event, Options, StoreError, Written, conversations, resolve};
+use crate::store::{KeyWrite, Then, Write};
+use mesyx_sdk::{MailboxId, Uid, UserId};
 use rusqlite::Connection;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,6 +21,8 @@ pub(super) struct Job {
     pub(super) bytes: usize,
     /// See [`is_heavy`].
     pub(super) heavy: bool,
+    /// What is done with the UIDs after the commit.
+    pub(super) then: Option<Then>,
     pub(super) answer: oneshot::Sender<Result<Written, StoreError>>,
 }
 
@@ -144,13 +146,16 @@ impl Writer {
         let mut blobs = Vec::with_capacity(group.len());
         let mut results = Vec::with_capacity(group.len());
         let mut jobs = Vec::with_capacity(group.len());
+        let mut thens = Vec::with_capacity(group.len());
         let scrub = group.iter().any(|job| matches!(job.write, Write::Keys(KeyWrite::Scrub)));
-        for Job { write, prepared, answer, .. } in group {
+        for Job { write, prepared, answer, then, .. } in group {
             answers.push(answer);
+            thens.push(then);
             blobs.push(prepared.iter().filter_map(|prepared| prepared.blob).collect::<Vec<_>>());
             jobs.push((write, prepared));
         }
-        let outcome = self.transact(jobs, &mut results);
+        let mut spoken = Vec::new();
+        let outcome = self.transact(jobs, &mut results, &mut spoken);
         match outcome {
             Ok(finished) => {
                 for (result, blobs) in results.iter().zip(&mut blobs) {
@@ -159,6 +164,11 @@ impl Writer {
                     }
                 }
                 self.published(finished);
+                for (at, uids) in spoken {
+                    if let Some(Then(then)) = thens.get_mut(at).and_then(Option::take) {
+                        then(&uids);
+                    }
+                }
                 if scrub && let Err(error) = self.scrub() {
                     results = answers.iter().map(|_| Err(error.clone())).collect();
                 }
@@ -189,6 +199,7 @@ impl Writer {
         &mut self,
         jobs: Vec<(Write, Vec<Prepared>)>,
         results: &mut Vec<Result<Written, StoreError>>,
+        spoken: &mut Vec<(usize, Vec<Uid>)>,
     ) -> Result<Finished, StoreError> {
         let connection = &self.connection;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -200,7 +211,15 @@ impl Writer {
         let alone = jobs.len() == 1;
         for (write, prepared) in jobs {
             tx.begin(!alone)?;
-            let result = resolve::run(&mut tx, write, &prepared);
+            let result = match write {
+                Write::Speak(line) => conversations::speak(&mut tx, *line, &prepared).map(|(written, uids)| {
+                    if !uids.is_empty() {
+                        spoken.push((results.len(), uids));
+                    }
+                    written
+                }),
+                write => resolve::run(&mut tx, write, &prepared),
+            };
             match &result {
                 Ok(_) => tx.keep()?,
                 // A disk that is full or broken may have undone more than this one write.

@@ -135,6 +135,9 @@ impl From<&ChatEvent> for v1::ChatEvent {
             ChatEvent::Signal(signal) => Wire::Signal((&**signal).into()),
             ChatEvent::Lagged => Wire::Lagged(v1::Nothing {}),
             ChatEvent::Ended(why) => Wire::Ended(why.clone()),
+            ChatEvent::GroupLine { group, line } => {
+                Wire::GroupLine(v1::GroupLine { group: group.to_string(), line: Some((&**line).into()) })
+            }
         };
         Self { event: Some(event) }
     }
@@ -150,6 +153,10 @@ pub(in super::super) fn event(wire: v1::ChatEvent) -> Result<Option<ChatEvent>, 
         Some(Wire::Signal(signal)) => Some(ChatEvent::Signal(Arc::new(signal.try_into()?))),
         Some(Wire::Lagged(_)) => Some(ChatEvent::Lagged),
         Some(Wire::Ended(why)) => Some(ChatEvent::Ended(why)),
+        Some(Wire::GroupLine(said)) => Some(ChatEvent::GroupLine {
+            group: address(&said.group)?,
+            line: Arc::new(need(said.line, "line")?.try_into()?),
+        }),
         None => None,
     })
 }

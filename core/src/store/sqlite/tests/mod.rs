@@ -1,3 +1,4 @@
+mod groups;
 mod merge_order;
 mod power_cut;
 mod upgrade;

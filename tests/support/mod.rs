@@ -14,6 +14,8 @@ use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use ways::Way;
 
+/// The variable by which a test says in which file the log of a demo stands, for bridges that run in another way.
+pub const LOG: &str = "MESYX_TEST_LOG";
 /// The longest that anything here is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -126,6 +128,10 @@ impl Demo {
                 Some(value) => command.env(key, value),
                 None => command.env_remove(key),
             };
+        }
+        // Where the demo's log went can't be told from its command.
+        if let Some((_, Some(log))) = started.get_envs().find(|(key, _)| *key == LOG) {
+            command.stderr(std::fs::File::options().append(true).open(log).expect("the log"));
         }
         // No stop by the end of its input: `drop` sends a signal.
         let child = command.stdin(Stdio::null()).spawn().expect("the server starts");

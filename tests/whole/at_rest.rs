@@ -2,7 +2,7 @@
 
 use crate::imap;
 use crate::smtp::Smtp;
-use crate::support::Demo;
+use crate::support::{Demo, LOG};
 use crate::tools::python;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,7 @@ fn no_canary_in_any_file_also_after_a_kill() {
     let log = place.path().join("log");
     let logged = fs::File::create(&log).unwrap();
     let demo = Demo::start_prepared(|command| {
-        command.args(["--log", "trace"]).env("TMPDIR", place.path()).stderr(logged);
+        command.args(["--log", "trace"]).env("TMPDIR", place.path()).env(LOG, &log).stderr(logged);
     });
     let (alice, domain) = (demo.user("alice"), demo.text("domain").to_owned());
     assert!(demo.dir().starts_with(place.path()), "the demo's directory follows TMPDIR");

@@ -80,6 +80,15 @@ impl Instance {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
+        if support::ways::Way::wanted() != support::ways::Way::Builtin {
+            // Ports are open before bridges outside have started.
+            let config = self.home().join("mesyx.toml");
+            support::ways::ready(|| {
+                let said =
+                    support::mesyx(&["--config", config.to_str().unwrap(), "status", "--json"]).output().unwrap();
+                serde_json::from_slice(&said.stdout).unwrap_or_default()
+            });
+        }
     }
 
     /// SIGKILL, with no time for anything.

@@ -1,0 +1,145 @@
+//! A bridge that misbehaves as its configuration's `how` says. Linked in, in a process, or on another host.
+//!
+//! | `how` | what it does |
+//! | --- | --- |
+//! | `well` | nothing wrong |
+//! | `echoes` | nothing wrong; brings in again what it is given |
+//! | `hangs-at-start` | `build` never returns |
+//! | `never-ready` | `run` never says that it is ready |
+//! | `hangs-in-deliver` | `deliver` never returns |
+//! | `floods` | brings messages in as fast as it can, sixteen at a time |
+//! | `lies-about-number` | gives one outcome too few |
+//! | `lies-delivered` | says that what it never touched is delivered |
+//! | `panics` | in `run` |
+//! | `panics-in-deliver` | in `deliver` |
+//! | `exits` | ends the process |
+//! | `leaks` | takes memory and never gives it back |
+//! | `ignores-stop` | `run` never returns |
+//! | `claims` | calls everything that it was not granted, over and over |
+//! | `speaks-garbage` | sends bytes that are no protocol where the host listens |
+#![forbid(unsafe_code)]
+#![allow(clippy::panic, reason = "that is what it is for")]
+
+use mesyx_sdk::*;
+use serde_json::json;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// The bridge.
+pub struct Misbehaving {
+    how: String,
+}
+
+/// A message for ann, with a text that can be told from others.
+#[must_use]
+pub fn message(text: &str) -> Envelope {
+    let to = "ann@example.org".parse::<Address>().into_iter().collect();
+    memory::envelope(None, to, Content::from(format!("Subject: {text}\r\n\r\n{text}\r\n").into_bytes()))
+}
+
+#[async_trait]
+impl Bridge for Misbehaving {
+    fn manifest() -> Manifest {
+        Manifest {
+            name: "misbehaving".into(),
+            version: "1.0.0".into(),
+            summary: "Breaks its contract".into(),
+            grants: vec![Grant::Accept, Grant::Deliver],
+            delivers: NetworkName::new("misbehaving").map(AddressKind::Other).into_iter().collect(),
+            config_schema: json!({ "type": "object", "properties": { "how": { "type": "string" } } }),
+        }
+    }
+
+    fn build(config: Config) -> Result<Self, ConfigErrors> {
+        let how = config.value()["how"].as_str().unwrap_or_default().to_owned();
+        if how == "hangs-at-start" {
+            loop {
+                std::thread::sleep(Duration::from_secs(3600));
+            }
+        }
+        Ok(Self { how })
+    }
+
+    async fn run(&self, host: Arc<dyn Host>) -> Result<(), Fatal> {
+        match self.how.as_str() {
+            "never-ready" => std::future::pending().await,
+            "panics" => panic!("on purpose"),
+            "exits" => std::process::exit(7),
+            "speaks-garbage" => speak_garbage().await,
+            _ => {}
+        }
+        host.health(Health::Ready);
+        let mut tasks = JoinSet::new();
+        match self.how.as_str() {
+            "floods" => {
+                for sender in 0..16 {
+                    let host = Arc::clone(&host);
+                    tasks.spawn(async move {
+                        for number in 0_u64.. {
+                            let batch = (0..16).map(|at| message(&format!("flood {sender} {number} {at}"))).collect();
+                            host.accept(batch).await;
+                        }
+                    });
+                }
+            }
+            "leaks" => {
+                tasks.spawn(async {
+                    let mut leaked = Vec::new();
+                    loop {
+                        leaked.push(vec![1_u8; 8 << 20]);
+                        tokio::task::yield_now().await;
+                    }
+                });
+            }
+            "claims" => {
+                tasks.spawn({
+                    let host = Arc::clone(&host);
+                    async move {
+                        loop {
+                            let _ = host.secret("dkim.example.org").await;
+                            let _ = host.certificates();
+                            let spec = ListenSpec { name: "claimed".into(), address: ([127, 0, 0, 1], 1).into() };
+                            let _ = host.listen(&spec).await;
+                            let client = ClientInfo { ip: [127, 0, 0, 1].into(), protocol: "x".into(), tls: true };
+                            let password = Secret::from("secret".to_owned());
+                            let _ = host.login(Credentials { name: "ann".into(), password, client }).await;
+                        }
+                    }
+                });
+            }
+            "ignores-stop" => std::future::pending().await,
+            _ => {}
+        }
+        host.stopped().await;
+        tasks.shutdown().await;
+        Ok(())
+    }
+
+    async fn deliver(&self, host: Arc<dyn Host>, job: Delivery) -> Vec<Outcome> {
+        let delivered = Outcome::Delivered { remote_id: None, dsn: false };
+        match self.how.as_str() {
+            "hangs-in-deliver" => std::future::pending().await,
+            "panics-in-deliver" => panic!("on purpose"),
+            "echoes" => match host.accept(vec![message("echo")]).await.remove(0) {
+                Ok(_) => vec![delivered; job.recipients.len()],
+                Err(error) => vec![Outcome::Failed { why: error.message().into() }; job.recipients.len()],
+            },
+            "lies-about-number" => vec![delivered; job.recipients.len() - 1],
+            _ => vec![delivered; job.recipients.len()],
+        }
+    }
+}
+
+/// Bytes that are no protocol, to wherever the host of this process listens; and a frame that says it is larger than any.
+async fn speak_garbage() {
+    let address = std::env::var("MESYX_BRIDGE").unwrap_or_default();
+    let Some(path) = address.strip_prefix("unix:") else { return };
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    for bytes in [&b"\0\xff garbage\r\n\r\n"[..], preface, &[&preface[..], &[0xff; 9]].concat()] {
+        if let Ok(mut stream) = std::os::unix::net::UnixStream::connect(path) {
+            let _ = stream.write_all(bytes);
+        }
+    }
+}

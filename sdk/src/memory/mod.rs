@@ -17,6 +17,8 @@ mod store;
 #[cfg(test)]
 mod chat_tests;
 #[cfg(test)]
+mod stage;
+#[cfg(test)]
 mod tests;
 
 use crate::{

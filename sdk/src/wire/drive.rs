@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 use v1::event::Event;
@@ -65,8 +65,10 @@ async fn live<B: Bridge>(connection: Connection, token: Option<Secret>) -> Resul
         manifest: B::manifest().to_json(),
     };
     let refused = |error: Error| Fatal::new(format!("the host did not take the bridge: {error}"));
-    let mut events =
-        connection.life().live(Request::new(hello)).await.map_err(|status| refused(from_status(&status)))?.into_inner();
+    let silent = |_| Fatal::new("the host did not answer; is it a Mesyx host?");
+    let mut life = connection.life();
+    let live = timeout(CALL, life.live(Request::new(hello))).await.map_err(silent)?;
+    let mut events = live.map_err(|status| refused(from_status(&status)))?.into_inner();
     let welcome = match timeout(CALL, events.message()).await {
         Ok(Ok(Some(v1::Event { event: Some(Event::Welcome(welcome)) }))) => welcome,
         Ok(Err(status)) => return Err(refused(from_status(&status))),
@@ -74,7 +76,7 @@ async fn live<B: Bridge>(connection: Connection, token: Option<Secret>) -> Resul
     };
     let (stop, stopping) = watch::channel(false);
     let mut life = Life::<B> {
-        life: connection.life(),
+        life,
         connection,
         welcome,
         stop,
@@ -108,6 +110,7 @@ struct Life<B> {
 impl<B: Bridge> Life<B> {
     /// Does what the host says until the bridge has ended: by itself, because it was told to, or because the host is gone.
     async fn follow(&mut self, events: &mut Streaming<v1::Event>) -> Result<(), Fatal> {
+        let mut stop_by = None;
         loop {
             let running = self.run.is_some();
             let run = async {
@@ -128,6 +131,7 @@ impl<B: Bridge> Life<B> {
                     continue;
                 }
                 event = events.message() => event,
+                () = at(stop_by) => return Err(Fatal::new("the bridge did not stop in time and was cut off")),
             };
             match event {
                 Ok(Some(v1::Event { event })) => match event {
@@ -145,6 +149,7 @@ impl<B: Bridge> Life<B> {
                         if !running {
                             return Ok(());
                         }
+                        stop_by.get_or_insert(Instant::now() + STOP);
                     }
                     // What a newer host says, and what must not be said twice.
                     Some(Event::Welcome(_) | Event::Run(_)) | None => {}
@@ -311,6 +316,14 @@ async fn fetch(life: &mut LifeClient<Channel>, mut deliver: v1::Deliver) -> Resu
         return Err(convert::invalid("the body is shorter than was said"));
     }
     convert::delivery(deliver, Content::from(body.freeze()))
+}
+
+/// Resolves at a time, if there is one.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn deferred(why: &str, maybe_sent: bool) -> Outcome {

@@ -76,6 +76,9 @@ pub(super) async fn follow<T: Told, M>(
             lagged = true;
         }
     };
-    // Nobody may take it any more.
+    // Both fail where nobody takes it any more.
+    if lagged {
+        let _ = into.send(T::lagged()).await;
+    }
     let _ = into.send(last).await;
 }

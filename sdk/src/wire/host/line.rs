@@ -32,7 +32,7 @@ impl Closing {
 }
 
 /// A stream that ends when it is told to.
-pub(super) struct Line<S> {
+pub(in super::super) struct Line<S> {
     stream: S,
     closing: Arc<Closing>,
     told: Pin<Box<dyn Future<Output = ()> + Send>>,

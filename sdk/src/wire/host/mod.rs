@@ -39,6 +39,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::Server;
 use v1::event::Event;
 
+/// How long the connection of a bridge that was not let in stays open, so that it can read why.
+const REFUSAL: Duration = Duration::from_millis(500);
+
 /// What one bridge may make the host hold, and how long it may take.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -127,6 +130,8 @@ pub enum BuildError {
 pub struct RemoteBridge {
     link: Arc<Link>,
     introduced: Arc<Introduced>,
+    /// The connection is closed with the last clone.
+    _closes: Arc<CloseOnDrop>,
 }
 
 /// What a bridge said of itself.
@@ -187,24 +192,30 @@ impl RemoteBridge {
             .http2_keepalive_timeout(Some(Duration::from_secs(30)))
             .serve_with_incoming(routes, tokio_stream::once(Ok::<_, std::io::Error>(line)));
         tokio::spawn(server);
-        let closes = CloseOnDrop(Arc::clone(&link));
+        let closes = Arc::new(CloseOnDrop(Arc::clone(&link)));
         let introduced = match timeout(limits.hello, hello).await {
             Ok(Ok(Ok(introduced))) => introduced,
-            Ok(Ok(Err(why))) => return Err(Fatal::new(format!("the bridge was not let in: {why}"))),
+            Ok(Ok(Err(why))) => {
+                // The bridge is to read why before the connection goes.
+                tokio::spawn(async move {
+                    tokio::time::sleep(REFUSAL).await;
+                    drop(closes);
+                });
+                return Err(Fatal::new(format!("the bridge was not let in: {why}")));
+            }
             Ok(Err(_)) => return Err(Fatal::new("the bridge closed the connection before it introduced itself")),
             Err(_) => {
                 let seconds = limits.hello.as_secs_f32();
                 return Err(Fatal::new(format!("the bridge did not introduce itself within {seconds} seconds")));
             }
         };
-        std::mem::forget(closes);
         tracing::debug!(
             bridge = introduced.manifest.name,
             sdk = introduced.sdk,
             minor = introduced.minor,
             "a bridge has introduced itself"
         );
-        Ok(Self { link, introduced: Arc::new(introduced) })
+        Ok(Self { link, introduced: Arc::new(introduced), _closes: closes })
     }
 
     /// What the bridge says of itself. Believed only as far as the configuration agrees.

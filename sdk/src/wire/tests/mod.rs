@@ -1,0 +1,15 @@
+//! Both ends of the protocol against each other, over a socketpair.
+
+mod hostile;
+mod life;
+#[path = "../../memory/tests.rs"]
+mod memory;
+mod messages;
+mod stage;
+mod types;
+mod versions;
+
+// What the tests of the host in memory take from their parent.
+use crate::memory::envelope;
+use crate::{Envelope, Error, ErrorKind, Grant, Health, MailAddress, Secret, Session};
+use std::sync::Arc;

@@ -307,13 +307,14 @@ fn settle(tx: &mut Tx<'_>, line: &Line, user: i64, marker: (Uid, Stamp), all: bo
     let mut select = tx.sql(SQL)?;
     let rows = select.query_map(params![line.grp, user, marker.0, all], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let rows = rows.collect::<Result<Vec<(Uid, Vec<u8>)>, _>>()?;
+    let modseq = tx.mailbox(line.mailbox)?.touch();
     let mut changed = false;
     for (uid, registers) in rows {
         let registers = Registers::decode(&registers)?;
         let seen = registers.written("\\Seen").filter(|(_, stamp)| *stamp > marker.1).map(|(set, _)| set);
-        const SET: &str =
-            "UPDATE group_flags SET seen = ?4 WHERE grp = ?1 AND user = ?2 AND uid = ?3 AND seen IS NOT ?4";
-        changed |= tx.sql(SET)?.execute(params![line.grp, user, uid, seen])? > 0;
+        const SET: &str = "UPDATE group_flags SET seen = ?4, modseq = ?5
+            WHERE grp = ?1 AND user = ?2 AND uid = ?3 AND seen IS NOT ?4";
+        changed |= tx.sql(SET)?.execute(params![line.grp, user, uid, seen, modseq.cast_signed()])? > 0;
     }
     Ok(changed)
 }

@@ -35,6 +35,8 @@ pub mod seal;
 pub mod secret_keys;
 pub mod settings;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod trace;
 
 pub use crate::core::Core;

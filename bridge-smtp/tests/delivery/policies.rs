@@ -259,6 +259,52 @@ async fn a_policy_outlives_whoever_suppresses_it() {
     assert!(delivered(&newcomer.one("bob@example.net").await));
 }
 
+/// What this program logs, in one text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<String>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("mesyx")
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut text = self.0.lock().unwrap();
+        event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+            text.push_str(&format!("{field}={value:?} "));
+        });
+        text.push('\n');
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// The log tells nobody to whom our users write.
+#[tokio::test]
+async fn a_policy_that_can_not_be_had_is_logged_without_its_domain() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    for right in [true, false] {
+        let lab = Lab::new();
+        lab.zone.txt("_mta-sts.example.net", "v=STSv1; id=1;");
+        lab.only(with(&lab.identity(&["mx2.example.net"]))).await;
+        let (port, text) = policy(&lab, &enforce("enforce", "*.example.net")).await;
+        if right {
+            // Its host is not there at all.
+            lab.zone.remove("mta-sts.example.net").address("mta-sts.example.net", "127.0.0.99");
+        }
+        *text.lock().unwrap() = None;
+        assert!(delivered(&sender(&lab, port).one("bob@example.net").await));
+    }
+    let log = log.0.lock().unwrap().clone();
+    assert!(log.contains("policy could not be fetched"), "{log}");
+    assert!(!log.contains("example.net"), "{log}");
+}
+
 /// RFC 8461, section 10.2: who makes a sender forget the policy takes the protection away.
 #[tokio::test]
 async fn a_policy_outlives_a_restart() {

@@ -143,12 +143,12 @@ pub(crate) fn part(content: &[u8]) -> Parted {
     Parted { payload, outer }
 }
 
-/// A field with a line end, which the last of a message without a body may lack.
+/// A field with a line end: CRLF also where it had LF alone, or, as the last of a message without a body may, none. Otherwise the end of the
+/// header block would be what some take for it and others not.
 fn line(out: &mut Vec<u8>, field: &[u8]) {
-    out.extend_from_slice(field);
-    if !field.ends_with(b"\n") {
-        out.extend_from_slice(b"\r\n");
-    }
+    let field = field.strip_suffix(b"\n").unwrap_or(field);
+    out.extend_from_slice(field.strip_suffix(b"\r").unwrap_or(field));
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Says of the payload that its headers count: `hp` for those who know RFC 9788, `protected-headers` for those who know what was before it.

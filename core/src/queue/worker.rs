@@ -183,14 +183,16 @@ impl Worker {
             self.rescan();
         }
         if let Some((due, row)) = self.window.wanting() {
-            let from = (due, row - 1);
-            self.refill = Some(self.refill.map_or(from, |before| before.min(from)));
+            self.refill_from((due, row - 1));
         }
-        if let Some(from) = self.refill.take() {
+        if self.window.has_room()
+            && let Some(from) = self.refill.take()
+        {
             let read = self.read(from).await;
-            if let Some(last) = read.last.filter(|_| read.whole && read.taken > 0) {
-                self.refill = Some(last);
-                return true;
+            // Behind those that are left out again the window itself says when to look.
+            if read.whole && !read.left_out {
+                self.refill_from(read.last.unwrap_or(from));
+                return self.window.has_room();
             }
         }
         if now < self.next_scan || !self.window.has_room() {
@@ -211,6 +213,11 @@ impl Worker {
         let wait = next.map_or(RESCAN, |due| Duration::from_secs(due.saturating_sub(now).max(1).unsigned_abs()));
         self.next_scan = Instant::now() + wait.min(RESCAN);
         false
+    }
+
+    /// Jobs behind this place are to be looked at as soon as there is room.
+    fn refill_from(&mut self, from: (i64, i64)) {
+        self.refill = Some(self.refill.map_or(from, |before| before.min(from)));
     }
 
     fn rescan(&mut self) {
@@ -239,6 +246,7 @@ impl Worker {
                         return read;
                     }
                     Some(Offered::Taken) => read.taken += 1,
+                    Some(Offered::Later) => read.left_out = true,
                     _ => {}
                 }
             }
@@ -456,9 +464,10 @@ impl Worker {
 
     fn on_offer(&mut self, jobs: &[Job]) {
         for job in jobs {
-            // What finds no room here is found in the store.
-            if self.window.has_room() {
-                self.offer(job.clone(), (job.due, i64::MAX));
+            // Its number in the store is not known here: whatever is due in the same second is looked at again.
+            let position = (job.due, 0);
+            if !self.window.has_room() || self.offer(job.clone(), position) == Offered::Full {
+                self.refill_from((job.due, -1));
             }
         }
     }
@@ -503,6 +512,8 @@ struct Read {
     /// There may be more.
     whole: bool,
     taken: usize,
+    /// Some were left out, since enough for the same destination wait.
+    left_out: bool,
 }
 
 /// The end of the write that is under way; never, where none is.

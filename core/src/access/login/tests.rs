@@ -1,10 +1,10 @@
 //! Logins beside what changes keys.
 
 use super::*;
-use crate::admin::{NewAccount, Proof};
+use crate::admin::Proof;
 use crate::core::Core;
 use crate::secret_keys::{NewReseal, ResealKey};
-use crate::settings::{Argon2Settings, Settings};
+use crate::testing;
 use mesyx_sdk::{
     Address, ClientInfo, Content, Dsn, Envelope, Importance, Kind, MessageId, Origin, Recipient, Style, UserId,
 };
@@ -18,15 +18,9 @@ fn password() -> Secret {
 /// A core with alice.
 async fn with_alice() -> (TempDir, Arc<Core>, Arc<Member>) {
     let directory = TempDir::new().unwrap();
-    let (data, key) = (directory.path().join("data"), directory.path().join("instance.key"));
-    let mut settings = Settings::new(data, key, "mail.example.org".into(), "example.org".parse().unwrap());
-    settings.argon2 = Argon2Settings { memory_kib: 64, passes: 1, lanes: 1 };
+    let mut settings = testing::settings(directory.path());
     settings.login.grace = Duration::ZERO;
-    Core::create(&settings).await.unwrap();
-    let core = Core::open(settings).await.unwrap();
-    let account =
-        NewAccount { name: "alice".into(), addresses: Vec::new(), password: Some(password()), app_password: None };
-    core.add_user(account).await.unwrap();
+    let core = testing::core(&settings, &["alice"]).await;
     let member = core.member("alice").unwrap();
     (directory, core, member)
 }

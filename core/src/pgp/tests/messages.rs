@@ -27,6 +27,24 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Found by fuzzing: from a header whose last line ends with LF alone, the block inside was made so too.
+#[test]
+fn a_header_that_ends_with_a_bare_line_feed_is_ended_properly() {
+    for seed in ["header-ends-with-bare-lf", "inline", "mime", "plain"] {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/pgp_message/");
+        measure::look_at(&std::fs::read(format!("{path}{seed}")).expect("a seed"));
+    }
+    for (header, inside) in
+        [("Content-Type: text/html\n", "text/html"), ("Content-Id: <a>\r\nX: y\n", "Content-Id: <a>\r\n")]
+    {
+        let parted = compose::part(&Content::from(format!("From: a@b.example\r\n{header}\r\nbody\r\n").into_bytes()));
+        let payload = String::from_utf8(parted.payload).expect("text");
+        let (head, body) = payload.split_once("\r\n\r\n").expect("a body");
+        assert!(head.contains(inside.trim_end()) && body == "body\r\n", "{payload:?}");
+        assert!(!head.replace("\r\n", "").contains('\n'), "{payload:?}");
+    }
+}
+
 #[test]
 fn what_stands_outside_is_what_delivery_needs() {
     let compose::Parted { payload, outer } = compose::part(MESSAGE.as_bytes());

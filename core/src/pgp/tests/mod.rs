@@ -7,18 +7,17 @@ mod reading;
 mod whole;
 
 use super::*;
-use crate::admin::{NewAccount, Proof};
+pub(super) use crate::testing::proof;
+
+use crate::admin::Proof;
 use crate::keys::{NewKeys, Profile};
-use crate::settings::{Argon2Settings, Settings};
+use crate::testing;
 use async_trait::async_trait;
-use mesyx_sdk::{
-    ClientInfo, Credentials, Dsn, Importance, Kind, MessageId, Origin, Recipient, Role, Secret, Session, Style,
-};
+use mesyx_sdk::{Recipient, Role, Secret, Session};
 use openpgp::Cert;
 use openpgp::serialize::MarshalInto;
 use sequoia_openpgp as openpgp;
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use tempfile::TempDir;
@@ -63,10 +62,6 @@ impl Directory {
     }
 }
 
-pub(super) fn proof() -> Proof {
-    Proof::Password(Secret::from("alice's password".to_owned()))
-}
-
 impl Home {
     pub(super) async fn new() -> Self {
         Self::with(|_| {}).await
@@ -74,19 +69,12 @@ impl Home {
 
     pub(super) async fn with(change: impl FnOnce(&mut PgpSettings)) -> Self {
         let directory = TempDir::new().expect("a directory");
-        let (data, key) = (directory.path().join("data"), directory.path().join("instance.key"));
-        let mut settings =
-            Settings::new(data, key, "mail.example.org".into(), "example.org".parse().expect("a domain"));
-        settings.argon2 = Argon2Settings { memory_kib: 64, passes: 1, lanes: 1 };
+        let mut settings = testing::settings(directory.path());
         change(&mut settings.pgp);
-        Core::create(&settings).await.expect("made");
-        let core = Core::open(settings).await.expect("opened");
-        let password = Some(Secret::from("alice's password".to_owned()));
-        let account = NewAccount { name: "alice".into(), addresses: Vec::new(), password, app_password: None };
-        core.add_user(account).await.expect("added");
+        let core = testing::core(&settings, &["alice"]).await;
         let source = Arc::new(Directory::default());
         core.set_key_source(Some(source.clone()));
-        let session = login(&core).await;
+        let session = testing::login(&core, "alice").await;
         Self { directory, core, session, source }
     }
 
@@ -150,30 +138,9 @@ impl Home {
     }
 }
 
-async fn login(core: &Core) -> Arc<dyn Session> {
-    let client = ClientInfo { ip: Ipv4Addr::LOCALHOST.into(), protocol: "submission".into(), tls: true };
-    let password = Secret::from("alice's password".to_owned());
-    core.login(Credentials { name: "alice".into(), password, client }).await.expect("logged in")
-}
-
 pub(super) fn envelope(from: &str, to: &[&str], message: &str) -> Envelope {
-    let address = |text: &str| mesyx_sdk::Address::Mail(text.parse().expect("an address"));
-    Envelope {
-        id: MessageId::random(),
-        dedup: None,
-        style: Style::Delayed,
-        kind: Kind::Message,
-        from: Some(address(from)),
-        to: to.iter().map(|to| Recipient::new(address(to))).collect(),
-        conversation: None,
-        sent: None,
-        received: Timestamp::now(),
-        importance: Importance::Normal,
-        content: Content::from(message.as_bytes().to_vec()),
-        origin: Origin::default(),
-        junk: false,
-        dsn: Dsn::default(),
-    }
+    let to = to.iter().map(|to| Recipient::new(to.parse().expect("an address"))).collect();
+    testing::envelope(Some(from), to, message.as_bytes())
 }
 
 /// A correspondent's certificate, with its secret part.

@@ -1,17 +1,13 @@
 //! Messages that wait for a key, or may not go as they are: from submission to what leaves.
 
 use super::*;
-use crate::admin::Proof;
 use crate::keys::{NewKeys, Profile};
 use crate::pgp::{LookupFailure, Policy, Signing};
 use crate::store::KeyChange;
+use crate::testing::proof;
 use sequoia_openpgp::serialize::MarshalInto;
 
 const JOE: &str = "joe@example.net";
-
-fn proof() -> Proof {
-    Proof::Password(Secret::from("alice's password".to_owned()))
-}
 
 fn public_key(address: &str) -> Vec<u8> {
     let identity = NewKeys::generate("Joe", address, Profile::V4).unwrap().identity;

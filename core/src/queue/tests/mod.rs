@@ -4,13 +4,12 @@ mod keys;
 mod trouble;
 
 use super::*;
-use crate::admin::NewAccount;
 use crate::operation::Operation;
-use crate::settings::{Argon2Settings, Settings};
+use crate::settings::Settings;
 use crate::store::JobChange;
+use crate::testing;
 use mesyx_sdk::{
-    ClientInfo, Content, Credentials, DeferScope, Dsn, Envelope, ErrorKind, Importance, Kind, MessageId, Notify,
-    Origin, Recipient, RecipientStatus, ReturnPart, Role, Secret, Session, Style,
+    DeferScope, Dsn, Envelope, ErrorKind, MessageId, Notify, Recipient, RecipientStatus, ReturnPart, Role, Session,
 };
 use operate::JobFilter;
 use std::collections::{HashMap, VecDeque};
@@ -112,26 +111,10 @@ impl Place {
 
     pub(crate) async fn with(change: impl FnOnce(&mut Settings), fake: Fake) -> Self {
         let directory = TempDir::new().unwrap();
-        let mut settings = Settings::new(
-            directory.path().join("data"),
-            directory.path().join("instance.key"),
-            "mail.example.org".into(),
-            "example.org".parse().unwrap(),
-        );
-        settings.argon2 = Argon2Settings { memory_kib: 64, passes: 1, lanes: 1 };
+        let mut settings = testing::settings(directory.path());
         settings.queue.first_retry = Duration::from_millis(200);
         change(&mut settings);
-        Core::create(&settings).await.unwrap();
-        let core = Core::open(settings.clone()).await.unwrap();
-        for name in ["alice", "bob"] {
-            let account = NewAccount {
-                name: name.into(),
-                addresses: Vec::new(),
-                password: Some(Secret::from(format!("{name}'s password"))),
-                app_password: None,
-            };
-            core.add_user(account).await.unwrap();
-        }
+        let core = testing::core(&settings, &["alice", "bob"]).await;
         let fake = Arc::new(fake);
         core.start_queue(fake.clone());
         Self { _directory: directory, settings, core, fake }
@@ -145,9 +128,7 @@ impl Place {
     }
 
     async fn login(&self, name: &str) -> Arc<dyn Session> {
-        let client = ClientInfo { ip: [192, 0, 2, 1].into(), protocol: "submission".into(), tls: true };
-        let password = Secret::from(format!("{name}'s password"));
-        self.core.login(Credentials { name: name.into(), password, client }).await.unwrap()
+        testing::login(&self.core, name).await
     }
 
     pub(crate) async fn submit(&self, to: &[&str]) -> MessageId {
@@ -207,22 +188,7 @@ const MESSAGE: &[u8] =
 Message-ID: <one@example.org>\r\nSubject: out\r\n\r\nFar away.\r\n";
 
 fn envelope(to: Vec<Recipient>, from: Option<&str>, dsn: Dsn) -> Envelope {
-    Envelope {
-        id: MessageId::random(),
-        dedup: None,
-        style: Style::Delayed,
-        kind: Kind::Message,
-        from: from.map(|from| from.parse().unwrap()),
-        to,
-        conversation: None,
-        sent: None,
-        received: Timestamp::now(),
-        importance: Importance::Normal,
-        content: Content::from(MESSAGE.to_vec()),
-        origin: Origin::default(),
-        junk: false,
-        dsn,
-    }
+    Envelope { dsn, ..testing::envelope(from, to, MESSAGE) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -478,6 +444,31 @@ async fn retrying_also_tries_hosts_that_are_left_alone() {
     place.core.queue_change(&JobFilter::default(), JobChange::Retry, false).await.unwrap();
     place.empty().await;
     assert_eq!(place.fake.sent.lock().unwrap().len(), 30);
+}
+
+/// Jobs that find no place among those that wait in memory are not forgotten: they follow as soon as there is one, not when all is looked
+/// through again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finds_no_place_in_memory_follows_at_once() {
+    let one_at_a_time = |settings: &mut Settings| settings.queue.attempts_per_destination = 1;
+    let fake = Fake { pause: Duration::from_millis(10), ..Fake::default() };
+    let place = Arc::new(Place::with(one_at_a_time, fake).await);
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let place = Arc::clone(&place);
+        senders.spawn(async move {
+            let session = place.login("alice").await;
+            for _ in 0..100 {
+                let to = vec![recipient("joe@example.net")];
+                session.submit(envelope(to, Some("alice@example.org"), Dsn::default())).await.unwrap();
+            }
+        });
+    }
+    while senders.join_next().await.is_some() {}
+    let left = place.jobs().await;
+    assert!(left > 300, "more than wait in memory for one destination: {left}");
+    place.empty().await;
+    assert_eq!(place.fake.sent_to("joe@example.net"), 800);
 }
 
 /// How fast the queue itself is, and what waiting jobs cost: `cargo test --release -p mesyx-core --lib -- --ignored --nocapture rates`.

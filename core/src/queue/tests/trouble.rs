@@ -7,7 +7,7 @@ use crate::queue::piece::{Piece, Unwritten};
 use crate::queue::window::{Destination, Signal};
 use crate::seal::SealedSessionKey;
 use crate::store::{Hold, JobEnd, Placing};
-use mesyx_sdk::MailboxId;
+use mesyx_sdk::{Content, MailboxId};
 use std::path::Path;
 
 const LONG: Duration = Duration::from_secs(3600);

@@ -189,10 +189,11 @@ impl Worker {
             && let Some(from) = self.refill.take()
         {
             let read = self.read(from).await;
-            // Behind those that are left out again the window itself says when to look.
-            if read.whole && !read.left_out {
+            // Behind a page of which nothing was taken and some were left out again, the window itself says when to look.
+            if read.whole && (read.taken > 0 || !read.left_out) {
                 self.refill_from(read.last.unwrap_or(from));
-                return self.window.has_room();
+                // Where there is no room, an attempt that ends makes some.
+                return !read.full && self.window.has_room();
             }
         }
         if now < self.next_scan || !self.window.has_room() {
@@ -242,7 +243,7 @@ impl Worker {
             if !self.window.knows(stored.job) {
                 match self.offer_stored(stored, position) {
                     Some(Offered::Full) => {
-                        read.whole = true;
+                        (read.whole, read.full) = (true, true);
                         return read;
                     }
                     Some(Offered::Taken) => read.taken += 1,
@@ -514,6 +515,8 @@ struct Read {
     taken: usize,
     /// Some were left out, since enough for the same destination wait.
     left_out: bool,
+    /// It ended at one for which there is no room.
+    full: bool,
 }
 
 /// The end of the write that is under way; never, where none is.

@@ -146,6 +146,9 @@ pub(crate) struct Demo {
     /// the demo reaches nothing outside.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) smarthost: Option<String>,
+    /// Let people without an account in over IRC, and slow nobody down there: for conformance suites.
+    #[arg(long)]
+    pub(crate) guests: bool,
     /// What to log: error, warn, info, debug, trace.
     #[arg(long, default_value = "warn")]
     pub(crate) log: String,

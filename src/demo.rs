@@ -40,6 +40,8 @@ struct Announcement {
     submissions: At,
     imap: At,
     imaps: At,
+    irc: At,
+    ircs: At,
     admin: At,
     http: At,
     https: At,
@@ -182,6 +184,19 @@ fn configuration(demo: &Demo) -> Value {
                 "listeners": [listener("imap", "starttls"), listener("imaps", "implicit")],
                 "limits": { "connections_per_ip": 10_000 },
             },
+            "irc-client": {
+                "listeners": [
+                    { "name": "irc", "address": "127.0.0.1:0", "tls": "none" },
+                    { "name": "ircs", "address": "127.0.0.1:0", "tls": "implicit" },
+                ],
+                "motd": "A throw-away instance to try things with.",
+                "guests": if demo.guests { "on" } else { "off" },
+                "limits": {
+                    "connections_per_ip": 10_000,
+                    "guest_burst": 10_000, "guest_lines_per_second": 10_000,
+                    "user_burst": 100_000, "user_lines_per_second": 100_000,
+                },
+            },
         },
     })
 }
@@ -225,6 +240,8 @@ async fn announcement(dir: &Path, running: &Running) -> Result<Announcement, Fai
         submissions: at("submissions")?,
         imap: at("imap")?,
         imaps: at("imaps")?,
+        irc: at("irc")?,
+        ircs: at("ircs")?,
         admin: admin.into(),
         http: web(false)?,
         https: web(true)?,
@@ -244,6 +261,7 @@ fn print(demo: &Announcement) {
     say!("\n  SMTP        {} (STARTTLS)", port(demo.smtp));
     say!("  submission  {} (STARTTLS), {} (TLS)", port(demo.submission), port(demo.submissions));
     say!("  IMAP        {} (STARTTLS), {} (TLS)", port(demo.imap), port(demo.imaps));
+    say!("  IRC         {} (no TLS), {} (TLS)", port(demo.irc), port(demo.ircs));
     say!("  admin       http://{}/metrics, /health, /ready", port(demo.admin));
     say!("  pages       https://{} (users' certificates, settings for mail programs)", port(demo.https));
     say!("  TLS authority: {ca}\n");
@@ -265,6 +283,15 @@ fn print(demo: &Announcement) {
         alice.name,
         alice.password.text(),
         demo.imaps.port
+    );
+    say!("Talk to bob in #demo as alice, and as bob from another terminal:");
+    say!(
+        "  irssi --connect={} --port={} --nick={} --password={}:{}\n",
+        demo.irc.host,
+        demo.irc.port,
+        alice.name,
+        alice.name,
+        alice.password.text()
     );
     say!("Get alice's OpenPGP certificate, as others find it:");
     say!(

@@ -2,5 +2,6 @@
 //! networks outside.
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod link;
 pub mod network;

@@ -13,7 +13,7 @@
 //! - `Mode` lines have the mode letters with their sign as first argument (`+o`), then the parameters.
 //! - What is refused names the mode in parentheses: `(+i)`, `(+k)`, `(+l)`, `(+m)`, `(+t)`.
 //! - Masks in lists are kept, not judged: only who speaks a network's protocol knows what they stand for.
-//! - The feed of [`crate::Host::guests`] hears the lines, groups and group signals of all groups. Mailbox and number of its lines are 0.
+//! - The feed of [`crate::Host::guests`] hears the lines ([`ChatEvent::GroupLine`]), groups and group signals of all groups.
 //!
 //! Simpler than the core: each member of a group stores a copy; a mail to a chat address stays a mail.
 
@@ -223,7 +223,9 @@ impl State {
             self.put(*user, &conversation, message, domain)?;
         }
         if let Some(line) = chat_line(MailboxId([0; 16]), 0, message, None, domain).map(Arc::new) {
-            self.tell_feeds(|of| of.is_none().then(|| ChatEvent::Line(Arc::clone(&line))));
+            self.tell_feeds(|of| {
+                of.is_none().then(|| ChatEvent::GroupLine { group: key.clone(), line: Arc::clone(&line) })
+            });
         }
         Ok(())
     }

@@ -35,7 +35,9 @@ fn heard(feed: &mut LiveFeed) -> Vec<String> {
     let mut all = Vec::new();
     while let Some(event) = feed.try_next() {
         all.push(match event {
-            ChatEvent::Line(line) => format!("{} {} {}", line.line.verb.as_str(), line.nick, line.line.text),
+            ChatEvent::Line(line) | ChatEvent::GroupLine { line, .. } => {
+                format!("{} {} {}", line.line.verb.as_str(), line.nick, line.line.text)
+            }
             ChatEvent::Read { up_to, .. } => format!("read {up_to}"),
             ChatEvent::Group(group) => format!("group of {}", group.members.len()),
             ChatEvent::Signal(signal) => format!("signal {}", signal.name),

@@ -1,0 +1,296 @@
+//! One client's connection: lines in at the pace that it may send, what waits out, and the user's live feed to the engine.
+
+use super::account::Account;
+use super::engine::outbox::{Outbox, Pending};
+use super::engine::{Ask, ClientId, Given};
+use super::server::{Shared, stopped};
+use crate::link::News;
+use mesyx_irc_codec::pace::Pace;
+use mesyx_irc_codec::{Framed, Framer, Limits};
+use mesyx_sdk::{ChatEvent, ChatLine, ClientInfo, Conversation, MessageId, Timestamp, Verb};
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// How long the last lines of a connection may take to be sent.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a line that was stored may take to come on the live feed.
+const ECHO: Duration = Duration::from_secs(5);
+/// How long a change of a group may take to come there; one that changed nothing makes no line.
+const EVENT: Duration = Duration::from_secs(1);
+/// Most bytes read at once, and so what waits of a client's lines.
+const PIECE: usize = 2048;
+
+/// Serves a client until it goes, is too slow, or the bridge stops.
+pub(super) async fn serve<S>(stream: S, ip: IpAddr, tls: bool, outbox: Arc<Outbox>, shared: &Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
+    let id = shared.server().connected(Timestamp::now(), ip, tls, Arc::clone(&outbox));
+    let (reading, writing) = tokio::io::split(stream);
+    let info = ClientInfo { ip, protocol: "irc".into(), tls };
+    let mut connection = Connection {
+        id,
+        shared: Arc::clone(shared),
+        account: Account::new(Arc::clone(shared), id, info),
+        lines: VecDeque::new(),
+        began: Instant::now(),
+        pace: Pace::new(shared.limits.guest_burst, Duration::from_secs(1) / shared.limits.guest_lines_per_second),
+        is_user: false,
+    };
+    let mut stopping = shared.stopping.clone();
+    let why = tokio::select! {
+        why = write(writing, &outbox) => why,
+        why = connection.read(reading) => {
+            // What was said to it before it left is still sent.
+            why
+        }
+        () = stopped(&mut stopping) => "The server stops",
+    };
+    connection.account.left().await;
+    shared.server().disconnected(Timestamp::now(), id, why);
+}
+
+/// Sends what waits, until the connection is to end.
+async fn write<W: AsyncWrite + Unpin>(mut writing: W, outbox: &Outbox) -> &'static str {
+    loop {
+        match outbox.take() {
+            Pending::Send(bytes) => {
+                let sent = async {
+                    writing.write_all(&bytes).await?;
+                    writing.flush().await
+                };
+                if outbox.ends() {
+                    match tokio::time::timeout(FAREWELL, sent).await {
+                        Ok(Ok(())) => {}
+                        _ => return "Connection lost",
+                    }
+                } else {
+                    tokio::pin!(sent);
+                    loop {
+                        tokio::select! {
+                            done = &mut sent => match done {
+                                Ok(()) => break,
+                                Err(_) => return "Connection lost",
+                            },
+                            () = outbox.changed.notified() => {
+                                // One who does not read must not hold what waits for ever.
+                                if outbox.ends() {
+                                    match tokio::time::timeout(FAREWELL, &mut sent).await {
+                                        Ok(Ok(())) => break,
+                                        _ => return "Read too slowly",
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            Pending::Nothing => outbox.changed.notified().await,
+            Pending::Close => {
+                let _ = tokio::time::timeout(FAREWELL, writing.shutdown()).await;
+                return "Closed";
+            }
+            Pending::Cut => return "Read too slowly",
+        }
+    }
+}
+
+struct Connection {
+    id: ClientId,
+    shared: Arc<Shared>,
+    account: Account,
+    lines: VecDeque<Framed>,
+    began: Instant,
+    pace: Pace,
+    is_user: bool,
+}
+
+/// What the connection waits for next.
+enum Next {
+    Read(usize),
+    Event(Option<ChatEvent>),
+    Paced,
+}
+
+impl Connection {
+    async fn read<R: AsyncRead + Unpin>(&mut self, mut reading: R) -> &'static str {
+        let mut framer = Framer::new(Limits::FROM_CLIENT);
+        loop {
+            // Nothing more is read while lines wait for the pace.
+            let wait = self.pace.wait(self.began.elapsed());
+            if self.lines.is_empty() {
+                let mut piece = Vec::new();
+                let next = tokio::select! {
+                    read = read_some(&mut reading, &mut piece) => match read {
+                        Ok(read) => Next::Read(read),
+                        Err(_) => return "Connection lost",
+                    },
+                    event = self.account.event() => Next::Event(event),
+                };
+                match next {
+                    Next::Read(0) => return "Connection closed",
+                    Next::Read(_) => framer.push(&piece, |line| self.lines.push_back(line)),
+                    Next::Event(event) => {
+                        if !self.take_event(event, false).await {
+                            return "The session is over";
+                        }
+                    }
+                    Next::Paced => {}
+                }
+                continue;
+            }
+            if !wait.is_zero() {
+                let next = tokio::select! {
+                    () = tokio::time::sleep(wait) => Next::Paced,
+                    event = self.account.event() => Next::Event(event),
+                };
+                if let Next::Event(event) = next
+                    && !self.take_event(event, false).await
+                {
+                    return "The session is over";
+                }
+                continue;
+            }
+            if let Some(line) = self.lines.pop_front() {
+                self.pace.spend(self.began.elapsed(), 1);
+                match line {
+                    Framed::Line(line) => self.line(&line).await,
+                    Framed::TooLong => self.shared.server().too_long(Timestamp::now(), self.id),
+                }
+            }
+        }
+    }
+
+    async fn line(&mut self, line: &[u8]) {
+        let asks = self.shared.server().line(Timestamp::now(), self.id, line);
+        if !asks.is_empty() {
+            self.ask(asks).await;
+        }
+        self.shared.server().finish(self.id);
+    }
+
+    /// Asks the host what the engine asks, in order; what an answer leads to comes first.
+    async fn ask(&mut self, asks: Vec<Ask>) {
+        let mut asks: VecDeque<Ask> = asks.into();
+        while let Some(ask) = asks.pop_front() {
+            let expected = Expected::of(&ask);
+            let outcome = self.account.perform(&ask).await;
+            let done = outcome.is_ok();
+            let logged_in = matches!(outcome, Ok(Given::User(_)));
+            let more = self.shared.server().given(Timestamp::now(), self.id, ask, outcome);
+            for ask in more.into_iter().rev() {
+                asks.push_front(ask);
+            }
+            if logged_in && !self.is_user {
+                let limits = &self.shared.limits;
+                self.is_user = true;
+                self.pace = Pace::new(limits.user_burst, Duration::from_secs(1) / limits.user_lines_per_second);
+            }
+            if let Some(expected) = expected.filter(|_| done) {
+                self.wait_for(&expected).await;
+            }
+        }
+    }
+
+    /// Brings events to the engine until the one comes that answers the present command.
+    async fn wait_for(&mut self, expected: &Expected) {
+        let most = if matches!(expected, Expected::Id(_)) { ECHO } else { EVENT };
+        let until = tokio::time::Instant::now() + most;
+        while self.account.listens() {
+            let Ok(event) = tokio::time::timeout_at(until, self.account.event()).await else { return };
+            let found = matches!(&event, Some(ChatEvent::Line(line)) if expected.is(line));
+            if !self.take_event(event, found).await || found {
+                return;
+            }
+        }
+    }
+
+    /// `false`: the session is over.
+    async fn take_event(&mut self, event: Option<ChatEvent>, expected: bool) -> bool {
+        let now = || Timestamp::now();
+        match event {
+            Some(ChatEvent::Line(line)) => {
+                if let Some(conversation) = self.account.conversation_of(&line).await {
+                    self.account.delivered(&conversation, &line);
+                    self.shared.server().said(now(), self.id, &conversation, &line, expected);
+                }
+            }
+            Some(ChatEvent::Read { mailbox, up_to }) => {
+                if let Some((conversation, at)) = self.account.read_at(mailbox, up_to).await {
+                    self.shared.server().read(now(), self.id, &conversation, at);
+                }
+            }
+            Some(ChatEvent::Group(group)) => self.shared.server().update_group(&group),
+            Some(ChatEvent::Signal(signal)) => {
+                if let Some((network, news)) = News::of(&signal) {
+                    let asks = self.shared.server().news(now(), self.id, network, news);
+                    Box::pin(self.ask(asks)).await;
+                } else if signal.name == "invite"
+                    && let (Some(from), Some(Conversation::Group(group))) = (&signal.from, &signal.conversation)
+                {
+                    let name = match group {
+                        mesyx_sdk::Address::Mesyx(mesyx) => mesyx.user.local().to_owned(),
+                        other => other.to_string(),
+                    };
+                    self.shared.server().invited(now(), self.id, from, &name);
+                }
+            }
+            Some(ChatEvent::Lagged) => self.shared.server().lagged(now(), self.id),
+            Some(ChatEvent::Ended(why)) => {
+                self.shared.server().ended(now(), self.id, &why);
+                // What is to be sent goes out; then the writing side ends the connection.
+                tokio::time::sleep(FAREWELL).await;
+                return false;
+            }
+            Some(_) => {}
+            None => {
+                self.shared.server().ended(now(), self.id, "The conversations are closed");
+                tokio::time::sleep(FAREWELL).await;
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Reads what is there. The buffer stands in the future of the connection: an idle client costs no more.
+async fn read_some<R: AsyncRead + Unpin>(reading: &mut R, piece: &mut Vec<u8>) -> std::io::Result<usize> {
+    let mut first = [0; PIECE];
+    let read = reading.read(&mut first).await?;
+    piece.extend_from_slice(&first[..read]);
+    Ok(read)
+}
+
+/// The line on the live feed that completes an answer.
+enum Expected {
+    Id(MessageId),
+    Event(Verb),
+}
+
+impl Expected {
+    fn of(ask: &Ask) -> Option<Self> {
+        use mesyx_sdk::GroupChange;
+        Some(match ask {
+            Ask::Say { id, .. } => Self::Id(*id),
+            Ask::Change { change, .. } => Self::Event(match change {
+                GroupChange::Join { .. } => Verb::Join,
+                GroupChange::Leave { .. } => Verb::Part,
+                GroupChange::Topic(_) => Verb::Topic,
+                GroupChange::Mode { .. } | GroupChange::List { .. } | GroupChange::Rank { .. } => Verb::Mode,
+                GroupChange::Kick { .. } => Verb::Kick,
+                _ => return None,
+            }),
+            _ => return None,
+        })
+    }
+
+    fn is(&self, line: &ChatLine) -> bool {
+        match self {
+            Self::Id(id) => line.id == *id,
+            Self::Event(verb) => line.own && line.line.verb == *verb,
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! The IRC server itself, without sockets, sessions or a clock: lines and events in, lines into [`Outbox`]es, and [`Ask`]s out for what
+//! only the host can do.
+//!
+//! A **person** is somebody on the network: a guest (one client) or a user with an account (any number of clients, also none, as long as
+//! the user belongs to a group). All clients of a person share its nick, channels, modes and absence. A channel whose
+//! members have accounts is a **group** of the exchange: its state comes from the host, its lines from each client's live feed. A channel of
+//! guests alone lives here only.
+//!
+//! What must hold:
+//! - everything that a client is sent goes through [`Server::send`], which gives labels and tags as the client asked for them;
+//! - while a command waits for the host, its client's next commands wait too, so that answers come in the order of the commands;
+//! - a guest never has the nick of an account; a person is removed once it has neither clients nor groups.
+
+pub mod ask;
+mod bouncer;
+mod cap;
+pub mod caps;
+mod channel;
+mod commands;
+mod history;
+mod info;
+mod isupport;
+mod join;
+pub mod live;
+mod message;
+mod modes;
+pub mod msg;
+pub mod names;
+mod network;
+pub mod outbox;
+mod people;
+mod register;
+#[cfg(test)]
+mod tests;
+mod who;
+
+pub use ask::{Ask, Given};
+use caps::Caps;
+use channel::Channel;
+use mesyx_irc_codec::sasl::Collector;
+use mesyx_sdk::{Domain, MessageId, Timestamp, User};
+use msg::Msg;
+use names::fold;
+use outbox::Outbox;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// A connection.
+pub type ClientId = u64;
+/// A person.
+pub type PersonId = u64;
+
+/// What the server says of itself, and what it allows.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The server's name: the host name.
+    pub server: String,
+    /// The network's name.
+    pub network: String,
+    /// The exchange's domain.
+    pub domain: Domain,
+    /// The message of the day, a line each; empty for none.
+    pub motd: Vec<String>,
+    /// Whether people without an account are let in.
+    pub guests: bool,
+    /// When the server was started.
+    pub started: Timestamp,
+    /// Most channels of a guest.
+    pub channels: usize,
+    /// How long a client may take to register, in milliseconds.
+    pub register: i64,
+    /// After how long without a line a client is asked whether it is there, in milliseconds; and as long after that it is gone.
+    pub ping: i64,
+    /// Secret under which the hosts of guests are hidden.
+    pub cloak: [u8; 32],
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    outbox: Arc<Outbox>,
+    ip: IpAddr,
+    tls: bool,
+    caps: Caps,
+    /// Version of `CAP LS`; 0 before it.
+    cap_version: u16,
+    /// What it says before it is let in; `None` from then on.
+    reg: Option<Registration>,
+    person: Option<PersonId>,
+    /// The account that it logged in to.
+    user: Option<User>,
+    /// Name of the client program after `@` in the login.
+    pub(super) device: String,
+    /// The outside network that it is bound to.
+    pub(super) network: Option<String>,
+    since: Timestamp,
+    heard: Timestamp,
+    pinged: bool,
+    capture: Option<Capture>,
+    monitors: BTreeSet<String>,
+    /// Lines that this connection submitted.
+    mine: VecDeque<MessageId>,
+    quit: Option<String>,
+    /// The nick told to this client: on a bound connection that of the outside network.
+    alias: Option<String>,
+}
+
+/// The answer to one labeled command as it grows.
+#[derive(Debug)]
+struct Capture {
+    label: String,
+    msgs: Vec<Msg>,
+}
+
+/// What a client said of itself so far.
+#[derive(Debug, Default)]
+struct Registration {
+    nick: Option<String>,
+    user: Option<String>,
+    real: String,
+    pass: Option<Zeroizing<String>>,
+    negotiating: bool,
+    sasl: Option<Collector>,
+    tries: u32,
+    /// The host is being asked.
+    asked: bool,
+}
+
+/// Somebody on the network.
+#[derive(Debug)]
+pub(super) struct Person {
+    nick: String,
+    user: String,
+    host: String,
+    real: String,
+    account: Option<String>,
+    clients: Vec<ClientId>,
+    channels: BTreeSet<String>,
+    away: Option<String>,
+    invisible: bool,
+    bot: bool,
+    since: Timestamp,
+    spoke: Timestamp,
+    /// Channels that it was invited to.
+    invited: HashSet<String>,
+}
+
+impl Person {
+    fn mask(&self) -> String {
+        format!("{}!{}@{}", self.nick, self.user, self.host)
+    }
+}
+
+/// Somebody who was there.
+#[derive(Debug, Clone)]
+struct Was {
+    nick: String,
+    user: String,
+    host: String,
+    real: String,
+    at: Timestamp,
+}
+
+/// Most people that WHOWAS remembers.
+const MOST_WAS: usize = 500;
+/// Most nicks that a client may monitor.
+pub(super) const MOST_MONITORED: usize = 100;
+
+/// The server. See the head of this module.
+#[derive(Debug)]
+pub struct Server {
+    facts: Facts,
+    now: Timestamp,
+    clients: HashMap<ClientId, Client>,
+    people: HashMap<PersonId, Person>,
+    nicks: HashMap<String, PersonId>,
+    channels: BTreeMap<String, Channel>,
+    was: VecDeque<Was>,
+    monitored: HashMap<String, BTreeSet<ClientId>>,
+    /// Tags that came with a line, until it comes back on the live feeds.
+    tags: VecDeque<(MessageId, Vec<(String, String)>)>,
+    next: u64,
+    batches: u64,
+    most_clients: usize,
+    /// Whose command is being answered.
+    answering: Option<ClientId>,
+}
+
+impl Server {
+    /// A server without clients.
+    #[must_use]
+    pub fn new(facts: Facts) -> Self {
+        let now = facts.started;
+        Self {
+            facts,
+            now,
+            clients: HashMap::new(),
+            people: HashMap::new(),
+            nicks: HashMap::new(),
+            channels: BTreeMap::new(),
+            was: VecDeque::new(),
+            monitored: HashMap::new(),
+            tags: VecDeque::new(),
+            next: 1,
+            batches: 0,
+            most_clients: 0,
+            answering: None,
+        }
+    }
+
+    /// A client connected.
+    pub fn connected(&mut self, now: Timestamp, ip: IpAddr, tls: bool, outbox: Arc<Outbox>) -> ClientId {
+        self.now = now;
+        let id = self.fresh();
+        let client = Client {
+            outbox,
+            ip,
+            tls,
+            caps: Caps::NONE,
+            cap_version: 0,
+            reg: Some(Registration::default()),
+            person: None,
+            user: None,
+            device: String::new(),
+            network: None,
+            since: now,
+            heard: now,
+            pinged: false,
+            capture: None,
+            monitors: BTreeSet::new(),
+            mine: VecDeque::new(),
+            quit: None,
+            alias: None,
+        };
+        self.clients.insert(id, client);
+        self.most_clients = self.most_clients.max(self.clients.len());
+        id
+    }
+
+    /// The connection is gone.
+    pub fn disconnected(&mut self, now: Timestamp, id: ClientId, why: &str) {
+        self.now = now;
+        let Some(client) = self.clients.remove(&id) else { return };
+        for nick in &client.monitors {
+            if let Some(watchers) = self.monitored.get_mut(nick) {
+                watchers.remove(&id);
+                if watchers.is_empty() {
+                    self.monitored.remove(nick);
+                }
+            }
+        }
+        let reason = client.quit.unwrap_or_else(|| why.to_owned());
+        if let Some(person) = client.person {
+            self.detach(person, id, &reason);
+        }
+    }
+
+    /// Time passed: asks the silent whether they are there, and ends those that are not.
+    pub fn tick(&mut self, now: Timestamp) {
+        self.now = now;
+        let mut ends = Vec::new();
+        let mut asks = Vec::new();
+        for (id, client) in &self.clients {
+            let silent = now.0 - client.heard.0;
+            if client.reg.is_some() {
+                // A login that the host is still checking is not the client's delay.
+                if now.0 - client.since.0 > self.facts.register {
+                    ends.push((*id, "Registration timed out"));
+                }
+            } else if client.pinged && silent > self.facts.ping.saturating_mul(2) {
+                ends.push((*id, "Ping timeout"));
+            } else if !client.pinged && silent > self.facts.ping {
+                asks.push(*id);
+            }
+        }
+        for id in asks {
+            if let Some(client) = self.clients.get_mut(&id) {
+                client.pinged = true;
+            }
+            self.send(id, Msg::new(self.facts.server.clone(), "PING").arg(self.facts.server.clone()));
+        }
+        for (id, why) in ends {
+            self.end(id, why);
+        }
+    }
+
+    /// The name of the client program in its login, and the network that it is bound to.
+    pub fn binding(&self, id: ClientId) -> (String, Option<String>) {
+        self.clients.get(&id).map_or_else(Default::default, |client| (client.device.clone(), client.network.clone()))
+    }
+
+    /// Whether a client is told what was read.
+    pub fn wants_markers(&self, id: ClientId) -> bool {
+        self.caps(id).has(caps::READ_MARKER)
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    fn person_of(&self, id: ClientId) -> Option<(PersonId, &Person)> {
+        let pid = self.clients.get(&id)?.person?;
+        Some((pid, self.people.get(&pid)?))
+    }
+
+    fn person_named(&self, nick: &str) -> Option<(PersonId, &Person)> {
+        let pid = *self.nicks.get(&fold(nick))?;
+        Some((pid, self.people.get(&pid)?))
+    }
+
+    fn caps(&self, id: ClientId) -> Caps {
+        self.clients.get(&id).map_or(Caps::NONE, |client| client.caps)
+    }
+
+    /// The nick by which the server calls a client.
+    fn nick_of(&self, id: ClientId) -> String {
+        let Some(client) = self.clients.get(&id) else { return "*".into() };
+        if let Some(alias) = &client.alias {
+            return alias.clone();
+        }
+        match client.person.and_then(|pid| self.people.get(&pid)) {
+            Some(person) => person.nick.clone(),
+            None => client.reg.as_ref().and_then(|reg| reg.nick.clone()).unwrap_or_else(|| "*".into()),
+        }
+    }
+
+    /// Sends a line to one client; as part of the answer, where its command is being answered.
+    pub(super) fn send(&mut self, to: ClientId, msg: Msg) {
+        let Some(client) = self.clients.get_mut(&to) else { return };
+        if self.answering == Some(to)
+            && let Some(capture) = &mut client.capture
+        {
+            capture.msgs.push(msg);
+            return;
+        }
+        if let Some(line) = msg.render(client.caps, self.now, None) {
+            client.outbox.push(line);
+        }
+    }
+
+    /// Sends a line of the server's own.
+    fn from_server(&self, command: &'static str) -> Msg {
+        Msg::new(self.facts.server.clone(), command)
+    }
+
+    /// A numeric for a client; its nick is the first parameter.
+    pub(super) fn numeric<const N: usize>(&mut self, to: ClientId, numeric: &'static str, params: [&str; N]) {
+        let mut msg = self.from_server(numeric).arg(self.nick_of(to));
+        msg.params.extend(params.iter().map(|param| (*param).to_owned()));
+        self.send(to, msg);
+    }
+
+    /// A standard reply (IRCv3 `standard-replies`): `FAIL COMMAND CODE CONTEXT… :text`.
+    pub(super) fn fail(&mut self, to: ClientId, command: &str, code: &str, context: &[&str], text: &str) {
+        let mut msg = self.from_server("FAIL").arg(command).arg(code);
+        // A context that can't stand between spaces would spoil the line.
+        msg.params.extend(context.iter().map(|part| if part.is_empty() { "*".into() } else { part.replace(' ', "_") }));
+        self.send(to, msg.arg(text));
+    }
+
+    /// Ends a connection with an ERROR line.
+    pub(super) fn end(&mut self, id: ClientId, why: &str) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        client.quit.get_or_insert_with(|| why.to_owned());
+        let error = Msg::new(self.facts.server.clone(), "ERROR").arg(format!("Closing link: {} ({why})", client.ip));
+        if let Some(mut line) = error.render(Caps::NONE, self.now, None) {
+            // ERROR has no source: RFC 1459, section 4.6.4.
+            if let Some(at) = line.iter().position(|byte| *byte == b' ') {
+                line.drain(..=at);
+            }
+            client.outbox.push(line);
+        }
+        client.outbox.close();
+    }
+
+    /// The answer to a labeled command is complete (IRCv3 `labeled-response`).
+    pub fn finish(&mut self, id: ClientId) {
+        self.answering = None;
+        let batch = self.batch_name();
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let Some(Capture { label, mut msgs }) = client.capture.take() else { return };
+        let mut lines = Vec::new();
+        let server = &self.facts.server;
+        match msgs.len() {
+            0 => lines.push((Msg::new(server.clone(), "ACK"), Some(label.as_str()))),
+            1 => lines.push((msgs.remove(0), Some(label.as_str()))),
+            _ => {
+                // An answer that is one batch already takes the label itself.
+                let name =
+                    msgs[0].params.first().and_then(|name| name.strip_prefix('+')).unwrap_or_default().to_owned();
+                let last = msgs.last().is_some_and(|msg| {
+                    &*msg.command == "BATCH"
+                        && msg.params.first().and_then(|param| param.strip_prefix('-')) == Some(&name)
+                });
+                if &*msgs[0].command == "BATCH" && last {
+                    for (at, msg) in msgs.into_iter().enumerate() {
+                        lines.push((msg, (at == 0).then_some(label.as_str())));
+                    }
+                } else {
+                    let open = Msg::new(server.clone(), "BATCH").arg(format!("+{batch}")).arg("labeled-response");
+                    lines.push((open, Some(label.as_str())));
+                    for mut msg in msgs {
+                        msg.batch.get_or_insert_with(|| batch.clone());
+                        lines.push((msg, None));
+                    }
+                    lines.push((Msg::new(server.clone(), "BATCH").arg(format!("-{batch}")), None));
+                }
+            }
+        }
+        for (msg, label) in lines {
+            if let Some(line) = msg.render(client.caps, self.now, label) {
+                client.outbox.push(line);
+            }
+        }
+    }
+
+    fn batch_name(&mut self) -> String {
+        self.batches += 1;
+        format!("b{}", self.batches)
+    }
+
+    /// All clients of a person.
+    fn clients_of(&self, person: PersonId) -> Vec<ClientId> {
+        self.people.get(&person).map_or_else(Vec::new, |person| person.clients.clone())
+    }
+
+    /// Sends a line to every client in a channel, but for one.
+    fn to_channel(&mut self, key: &str, msg: &Msg, except: Option<ClientId>, need: Caps) {
+        let Some(channel) = self.channels.get(key) else { return };
+        let all: Vec<ClientId> = channel.members.keys().flat_map(|person| self.clients_of(*person)).collect();
+        for id in all {
+            if Some(id) != except && self.caps(id).has(need) && self.is_local(id) {
+                self.send(id, msg.clone());
+            }
+        }
+    }
+
+    /// Whether a connection sees this exchange's own channels: one bound to an outside network does not.
+    pub(super) fn is_local(&self, id: ClientId) -> bool {
+        self.clients.get(&id).is_some_and(|client| client.network.is_none())
+    }
+
+    /// The clients that share a channel with a person, its own left out.
+    fn neighbours(&self, person: PersonId) -> BTreeSet<ClientId> {
+        let mut all = BTreeSet::new();
+        let Some(own) = self.people.get(&person) else { return all };
+        for key in &own.channels {
+            let Some(channel) = self.channels.get(key) else { continue };
+            for member in channel.members.keys().filter(|member| **member != person) {
+                all.extend(self.clients_of(*member));
+            }
+        }
+        all.retain(|id| self.is_local(*id));
+        all
+    }
+
+    /// Tags of a line that goes over the host, kept for when it comes back.
+    fn keep_tags(&mut self, id: MessageId, tags: Vec<(String, String)>) {
+        if tags.is_empty() {
+            return;
+        }
+        if self.tags.len() >= 256 {
+            self.tags.pop_front();
+        }
+        self.tags.push_back((id, tags));
+    }
+}

@@ -1,0 +1,401 @@
+//! How a client is let in: PASS, NICK, USER, AUTHENTICATE, then the welcome.
+
+use super::ask::{Ask, Asks, Given, Outcome};
+use super::commands::Command;
+use super::msg::stamp;
+use super::names::{self, fold, is_nick};
+use super::{Caps, ClientId, Person, Server, caps};
+use mesyx_irc_codec::sasl::{Collected, Collector};
+use mesyx_sdk::{ErrorKind, Secret};
+use std::collections::{BTreeSet, HashSet};
+use zeroize::Zeroizing;
+
+/// Most bytes of base64 in one SASL exchange.
+const MOST_SASL: usize = 2000;
+/// Most failed logins on one connection.
+const MOST_TRIES: u32 = 3;
+
+/// Parts of a login: `NAME`, `NAME/NETWORK`, `NAME@CLIENT`, `NAME/NETWORK@CLIENT`.
+pub(super) fn login_parts(login: &str) -> (&str, Option<&str>, &str) {
+    let (rest, device) = login.split_once('@').unwrap_or((login, ""));
+    match rest.split_once('/') {
+        Some((name, network)) if !network.is_empty() => (name, Some(network), device),
+        Some((name, _)) => (name, None, device),
+        None => (rest, None, device),
+    }
+}
+
+impl Server {
+    pub(super) fn pass(&mut self, id: ClientId, command: &Command) -> Asks {
+        let pass = command.params.first().cloned().map(Zeroizing::new);
+        if let Some(reg) = self.clients.get_mut(&id).and_then(|client| client.reg.as_mut()) {
+            reg.pass = pass;
+        }
+        Vec::new()
+    }
+
+    pub(super) fn user(&mut self, id: ClientId, command: &Command) -> Asks {
+        let (Some(user), Some(real)) = (command.get(0), command.get(3)) else {
+            self.numeric(id, "461", ["USER", "Not enough parameters"]);
+            return Vec::new();
+        };
+        if let Some(reg) = self.clients.get_mut(&id).and_then(|client| client.reg.as_mut()) {
+            reg.user = Some(user.to_owned());
+            reg.real = names::cut(real, names::TEXT);
+        }
+        self.try_register(id)
+    }
+
+    pub(super) fn nick(&mut self, id: ClientId, command: &Command) -> Asks {
+        let Some(nick) = command.get(0) else {
+            self.numeric(id, "431", ["No nickname given"]);
+            return Vec::new();
+        };
+        let Some(client) = self.clients.get(&id) else { return Vec::new() };
+        // The nick of a user is the login name; what the client proposes before it is logged in does not matter then.
+        let account = client.user.is_some();
+        if client.reg.is_none() && account {
+            let own = self.nick_of(id);
+            if own != nick {
+                self.numeric(id, "447", [nick, "Your nick is your login name"]);
+            }
+            return Vec::new();
+        }
+        let guests_only = client.reg.as_ref().is_none_or(|reg| reg.pass.is_none());
+        if !is_nick(nick)
+            && !(client.reg.is_some() && !guests_only && !nick.contains([' ', '*', ':', ',', '!', '@', '#']))
+        {
+            let shown = if nick.contains(' ') || nick.starts_with(':') { "*" } else { nick };
+            self.numeric(id, "432", [shown, "Erroneous nickname"]);
+            return Vec::new();
+        }
+        if client.reg.is_some() && (account || !self.facts.guests || !guests_only) {
+            return self.take_nick(id, nick);
+        }
+        match self.nicks.get(&fold(nick)) {
+            Some(holder) if Some(*holder) != client.person => {
+                self.numeric(id, "433", [nick, "Nickname is already in use"]);
+                Vec::new()
+            }
+            Some(_) => self.take_nick(id, nick),
+            None => vec![Ask::Taken { nick: nick.to_owned() }],
+        }
+    }
+
+    pub(super) fn nick_checked(&mut self, id: ClientId, nick: &str, outcome: &Outcome) -> Asks {
+        let person = self.clients.get(&id).and_then(|client| client.person);
+        let held = self.nicks.get(&fold(nick)).is_some_and(|holder| Some(*holder) != person);
+        if held || !matches!(outcome, Ok(Given::Taken(false))) {
+            // A client that logs in later in its registration may propose its own name now.
+            let may_log_in =
+                self.clients.get(&id).and_then(|client| client.reg.as_ref()).is_some_and(|reg| reg.negotiating);
+            if held || !may_log_in {
+                self.numeric(id, "433", [nick, "Nickname is already in use"]);
+                return Vec::new();
+            }
+        }
+        self.take_nick(id, nick)
+    }
+
+    fn take_nick(&mut self, id: ClientId, nick: &str) -> Asks {
+        let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
+        if let Some(reg) = &mut client.reg {
+            reg.nick = Some(nick.to_owned());
+            return self.try_register(id);
+        }
+        if let Some(person) = client.person {
+            self.rename(person, nick);
+        }
+        Vec::new()
+    }
+
+    /// Lets the client in, if it has said all it must.
+    pub(super) fn try_register(&mut self, id: ClientId) -> Asks {
+        let guests = self.facts.guests;
+        let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
+        let Some(reg) = &mut client.reg else { return Vec::new() };
+        let (Some(nick), Some(user)) = (reg.nick.clone(), reg.user.clone()) else { return Vec::new() };
+        if reg.negotiating || reg.asked {
+            return Vec::new();
+        }
+        if client.user.is_some() {
+            reg.asked = true;
+            return vec![Ask::Enter];
+        }
+        if let Some(pass) = reg.pass.take() {
+            // `PASS NAME:PASSWORD`, or the password alone for the name in USER (or NICK, where USER names nobody).
+            let (login, password) = match pass.split_once(':') {
+                Some((login, password)) => (login.to_owned(), password),
+                None => (user, pass.as_str()),
+            };
+            reg.asked = true;
+            return vec![self.login(id, &login, password.as_bytes(), false)];
+        }
+        if !guests {
+            self.numeric(id, "464", ["This server needs a login: SASL PLAIN, or PASS NAME:PASSWORD"]);
+            self.fail(id, "*", "ACCOUNT_REQUIRED", &[], "This server needs a login: SASL PLAIN, or PASS NAME:PASSWORD");
+            self.end(id, "A login is needed");
+            return Vec::new();
+        }
+        // CAP END after the nick of an account, without having logged in.
+        if self.nicks.contains_key(&fold(&nick)) {
+            if let Some(reg) = self.clients.get_mut(&id).and_then(|client| client.reg.as_mut()) {
+                reg.nick = None;
+            }
+            self.numeric(id, "433", [&nick, "Nickname is already in use"]);
+            return Vec::new();
+        }
+        self.enter_guest(id, &nick, &user)
+    }
+
+    fn login(&mut self, id: ClientId, login: &str, password: &[u8], sasl: bool) -> Ask {
+        let (name, network, device) = login_parts(login);
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.device = names::cut(device, 64);
+            client.network = network.map(str::to_ascii_lowercase);
+        }
+        Ask::Login { name: name.to_owned(), password: Secret::new(password.to_vec()), sasl }
+    }
+
+    pub(super) fn authenticate(&mut self, id: ClientId, command: &Command) -> Asks {
+        let param = command.get(0).unwrap_or_default();
+        let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
+        let Some(reg) = &mut client.reg else {
+            self.numeric(id, "907", ["You have already authenticated using SASL"]);
+            return Vec::new();
+        };
+        if client.user.is_some() {
+            self.numeric(id, "907", ["You have already authenticated using SASL"]);
+            return Vec::new();
+        }
+        let Some(collector) = &mut reg.sasl else {
+            if param == "*" {
+                self.numeric(id, "906", ["SASL authentication aborted"]);
+            } else if !client.caps.has(caps::SASL) {
+                self.numeric(id, "904", ["SASL authentication failed: request the capability first"]);
+            } else if param.eq_ignore_ascii_case("PLAIN") {
+                reg.sasl = Some(Collector::new(MOST_SASL));
+                // AUTHENTICATE has no source in some servers; clients take both.
+                let msg = self.from_server("AUTHENTICATE").arg("+");
+                self.send(id, msg);
+            } else {
+                self.numeric(id, "908", ["PLAIN", "are available SASL mechanisms"]);
+                self.numeric(id, "904", ["SASL authentication failed"]);
+            }
+            return Vec::new();
+        };
+        if param.len() > 400 {
+            reg.sasl = None;
+            self.numeric(id, "905", ["SASL message too long"]);
+            return Vec::new();
+        }
+        let collected = collector.push(param.as_bytes());
+        if collected != Collected::More {
+            reg.sasl = None;
+        }
+        match collected {
+            Collected::More => {}
+            Collected::Aborted => self.numeric(id, "906", ["SASL authentication aborted"]),
+            Collected::Bad => self.numeric(id, "904", ["SASL authentication failed"]),
+            Collected::Whole(payload) => {
+                let parts: Vec<&[u8]> = payload.split(|byte| *byte == 0).collect();
+                if let [authzid, authcid, password] = parts.as_slice()
+                    && let (Ok(authzid), Ok(authcid)) = (str::from_utf8(authzid), str::from_utf8(authcid))
+                    && !authcid.is_empty()
+                    && (authzid.is_empty() || login_parts(authzid).0.eq_ignore_ascii_case(login_parts(authcid).0))
+                {
+                    return vec![self.login(id, authcid, password, true)];
+                }
+                self.numeric(id, "904", ["SASL authentication failed"]);
+            }
+        }
+        Vec::new()
+    }
+
+    pub(super) fn logged_in(&mut self, id: ClientId, name: &str, sasl: bool, outcome: Outcome) -> Asks {
+        let domain = self.facts.domain.to_string();
+        let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
+        let Some(reg) = &mut client.reg else { return Vec::new() };
+        reg.asked = false;
+        match outcome {
+            Ok(Given::User(user)) => {
+                let nick = reg.nick.clone().unwrap_or_else(|| "*".into());
+                let account = user.name.clone();
+                client.user = Some(user);
+                let mask = format!("{nick}!{account}@{domain}");
+                self.numeric(id, "900", [&mask, &account, &format!("You are now logged in as {account}")]);
+                if sasl {
+                    self.numeric(id, "903", ["SASL authentication successful"]);
+                }
+                self.try_register(id)
+            }
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                reg.tries += 1;
+                client.network = None;
+                let (tries, slow) = (reg.tries, error.kind() == ErrorKind::TooMany);
+                let text = if error.kind() == ErrorKind::LoginFailed {
+                    "the name or the password is wrong"
+                } else {
+                    error.message()
+                };
+                if sasl {
+                    self.numeric(id, "904", [&format!("SASL authentication failed: {text}")]);
+                } else {
+                    self.numeric(id, "464", [&format!("Password incorrect: {text}")]);
+                }
+                if !sasl || tries >= MOST_TRIES || slow {
+                    let _ = name;
+                    self.end(id, "Login failed");
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    fn enter_guest(&mut self, id: ClientId, nick: &str, user: &str) -> Asks {
+        let host = self.cloak(id);
+        let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
+        let Some(reg) = client.reg.take() else { return Vec::new() };
+        let good = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let user: String = user.chars().filter(good).take(names::USER - 1).collect();
+        let person = Person {
+            nick: nick.to_owned(),
+            user: format!("~{}", if user.is_empty() { "guest" } else { &user }),
+            host,
+            real: reg.real,
+            account: None,
+            clients: vec![id],
+            channels: BTreeSet::new(),
+            away: None,
+            invisible: false,
+            bot: false,
+            since: self.now,
+            spoke: self.now,
+            invited: HashSet::new(),
+        };
+        let pid = self.fresh();
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.person = Some(pid);
+        }
+        self.people.insert(pid, person);
+        self.nicks.insert(fold(nick), pid);
+        self.welcome(id);
+        self.tell_online(nick, true);
+        Vec::new()
+    }
+
+    /// The user's groups came: the client becomes one more of the user's, and is let in.
+    pub(super) fn entered(&mut self, id: ClientId, outcome: Outcome) -> Asks {
+        let (groups, networks, bound) = match outcome {
+            Ok(Given::Entered { groups, networks, bound }) => (groups, networks, bound),
+            Ok(_) => return Vec::new(),
+            Err(error) => {
+                let why = format!("The conversations can't be opened: {}", error.message());
+                self.end(id, &why);
+                return Vec::new();
+            }
+        };
+        let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
+        let Some(user) = client.user.clone() else { return Vec::new() };
+        let wanted = client.network.clone();
+        if let Some(network) = &wanted
+            && !networks.iter().any(|known| known.name == *network)
+        {
+            let why = format!("You have no network named {network}");
+            self.fail(id, "BOUNCER", "INVALID_NETID", &["BIND", network], &why);
+            self.end(id, &why);
+            return Vec::new();
+        }
+        for group in &groups {
+            self.update_group(group);
+        }
+        let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
+        let reg = client.reg.take().unwrap_or_default();
+        let pid = self.attach(&user, id, reg.real);
+        let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
+        client.person = Some(pid);
+        if let Some((presence, _)) = &bound {
+            client.alias = Some(presence.nick.clone()).filter(|nick| !nick.is_empty());
+        }
+        self.welcome(id);
+        if let Some((presence, channels)) = bound {
+            self.enter_network(id, &presence, &channels);
+        } else {
+            let keys: Vec<String> =
+                self.people.get(&pid).map_or_else(Vec::new, |p| p.channels.iter().cloned().collect());
+            for key in keys {
+                self.show_joined(id, &key);
+            }
+            if self.caps(id).has(caps::BOUNCER_NOTIFY) {
+                self.tell_networks(id, &networks);
+            }
+        }
+        let mut asks: Asks = self.enter_asks(id, &networks);
+        let joined: Vec<String> = self.people.get(&pid).map_or_else(Vec::new, |p| p.channels.iter().cloned().collect());
+        for name in joined.iter().filter(|_| self.is_local(id)) {
+            asks.extend(self.marker_asks(id, name));
+        }
+        if !self.caps(id).has(caps::CHATHISTORY) {
+            asks.push(Ask::Playback);
+        }
+        asks
+    }
+
+    /// The numerics that open a connection (RFC 2812, section 5.1).
+    fn welcome(&mut self, id: ClientId) {
+        let nick = self.nick_of(id);
+        let Some((_, person)) = self.person_of(id) else { return };
+        let mask = format!("{nick}!{}@{}", person.user, person.host);
+        let network = self.clients.get(&id).and_then(|client| client.network.clone());
+        let network = network.unwrap_or_else(|| self.facts.network.clone());
+        let (server, started) = (self.facts.server.clone(), stamp(self.facts.started));
+        let version = Self::VERSION;
+        self.numeric(id, "001", [&format!("Welcome to the {network} Network, {mask}")]);
+        self.numeric(id, "002", [&format!("Your host is {server}, running version {version}")]);
+        self.numeric(id, "003", [&format!("This server was created {started}")]);
+        self.numeric(id, "004", [&server, version, "Bi", "beIiklmnoqstv", "beIkloqv"]);
+        self.isupport(id);
+        self.lusers(id);
+        self.motd(id);
+        if let Some((_, person)) = self.person_of(id) {
+            let modes = person.mode_word();
+            if modes != "+" {
+                let msg = self.from_server("221").arg(nick).arg(modes);
+                self.send(id, msg);
+            }
+        }
+    }
+
+    pub(super) fn ping(&mut self, id: ClientId, command: &Command) -> Asks {
+        match command.get(0) {
+            Some(token) => {
+                let msg = self.from_server("PONG").arg(self.facts.server.clone()).arg(token);
+                self.send(id, msg);
+            }
+            None => self.numeric(id, "409", ["No origin specified"]),
+        }
+        Vec::new()
+    }
+
+    pub(super) fn quit(&mut self, id: ClientId, command: &Command) -> Asks {
+        let reason = match command.get(0) {
+            Some(text) => format!("Quit: {}", names::cut(text, names::TEXT)),
+            None => "Quit".to_owned(),
+        };
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.quit = Some(reason.clone());
+        }
+        self.end(id, &reason);
+        Vec::new()
+    }
+
+    /// Tells those who share a channel and asked for it.
+    pub(super) fn tell_neighbours(&mut self, person: super::PersonId, msg: &super::Msg, need: Caps) {
+        for id in self.neighbours(person) {
+            if self.caps(id).has(need) {
+                self.send(id, msg.clone());
+            }
+        }
+    }
+}

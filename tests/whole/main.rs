@@ -24,6 +24,7 @@ mod delivery;
 mod dkim;
 mod dns;
 mod http;
+mod irc;
 mod keysets;
 mod kill;
 mod loops;

@@ -14,6 +14,7 @@ use mesyx_sdk::{
     Style, Timestamp, Uid, Verb, chat,
 };
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,9 @@ use std::time::{Duration, Instant};
 const MARKS: Duration = Duration::from_secs(1);
 /// How many lines are looked at for the time of the last line read.
 const LOOK_BACK: usize = 200;
+
+/// A line on its way into the store.
+pub(super) type Saying = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// What one connection has of its user.
 pub(super) struct Account {
@@ -93,7 +97,7 @@ impl Account {
                 let address = self.group(group)?;
                 self.session()?.change_group(&address, change.clone()).await.map(Given::Group)
             }
-            Ask::Say { to, id, verb, text, .. } => self.say(to, *id, *verb, text).await,
+            Ask::Say { .. } => self.saying(ask)?.await,
             Ask::GuestSays { group, id, nick, verb, text } => self.guest_says(group, *id, nick, *verb, text).await,
             Ask::Mail { to, text } => {
                 mail::send(&**self.session()?, to, text).await?;
@@ -198,25 +202,32 @@ impl Account {
         Ok(Address::Mesyx(MesyxAddress { user }))
     }
 
-    async fn say(&mut self, to: &Conversation, id: MessageId, verb: Verb, text: &str) -> Outcome {
+    /// What brings a line to the host. Polled once, the line has its place among those of this user.
+    pub(super) fn saying(&mut self, ask: &Ask) -> Result<Saying, Error> {
+        let Ask::Say { to, id, verb, text, .. } = ask else {
+            return Err(Error::new(ErrorKind::Invalid, "that is no line"));
+        };
         let session = Arc::clone(self.session()?);
-        let user = session.user();
-        let from = chat::address_of(user, self.shared.host.domain())?;
-        let envelope = self.envelope(from, &user.name, to, id, verb, text)?;
-        session.submit(envelope).await?;
-        // Who answers has read what was said before.
+        let from = chat::address_of(session.user(), self.shared.host.domain())?;
+        let envelope = self.envelope(from, &session.user().name, to, *id, *verb, text)?;
+        self.answered(to, &session);
+        Ok(Box::pin(async move { session.submit(envelope).await.map(|_| Given::Said) }))
+    }
+
+    /// Who answers has read what was said before.
+    fn answered(&mut self, to: &Conversation, session: &Arc<dyn Session>) {
         if let Some((mailbox, up_to)) = self.unread.get(to).copied()
             && self.marked.is_none_or(|last| last.elapsed() >= MARKS)
         {
             self.unread.remove(to);
             self.marked = Some(Instant::now());
+            let session = Arc::clone(session);
             tokio::spawn(async move {
                 if let Err(error) = session.mark_read(mailbox, up_to).await {
                     tracing::debug!(%error, "what was read could not be marked");
                 }
             });
         }
-        Ok(Given::Said)
     }
 
     async fn guest_says(&self, group: &str, id: MessageId, nick: &str, verb: Verb, text: &str) -> Outcome {

@@ -1,6 +1,7 @@
 //! One client's connection: lines in at the pace that it may send, what waits out, and the user's live feed to the engine.
 
-use super::account::Account;
+use super::account::{Account, Saying};
+use super::engine::ask::Outcome;
 use super::engine::outbox::{Outbox, Pending};
 use super::engine::{Ask, ClientId, Given};
 use super::server::{Shared, stopped};
@@ -11,6 +12,7 @@ use mesyx_sdk::{ChatEvent, ChatLine, ClientInfo, Conversation, MessageId, Timest
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -20,6 +22,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const ECHO: Duration = Duration::from_secs(5);
 /// How long a change of a group may take to come there; one that changed nothing makes no line.
 const EVENT: Duration = Duration::from_secs(1);
+/// Most lines of one connection on their way into the store.
+const FLIGHTS: usize = 64;
 /// Most bytes read at once, and so what waits of a client's lines.
 const PIECE: usize = 2048;
 
@@ -36,6 +40,7 @@ where
         shared: Arc::clone(shared),
         account: Account::new(Arc::clone(shared), id, info),
         lines: VecDeque::new(),
+        flights: VecDeque::new(),
         began: Instant::now(),
         pace: Pace::new(shared.limits.guest_burst, Duration::from_secs(1) / shared.limits.guest_lines_per_second),
         is_user: false,
@@ -43,12 +48,11 @@ where
     let mut stopping = shared.stopping.clone();
     let why = tokio::select! {
         why = write(writing, &outbox) => why,
-        why = connection.read(reading) => {
-            // What was said to it before it left is still sent.
-            why
-        }
+        why = connection.read(reading) => why,
         () = stopped(&mut stopping) => "The server stops",
     };
+    // What the client said before it went is still stored.
+    let _ = tokio::time::timeout(ECHO, connection.land_all()).await;
     connection.account.left().await;
     shared.server().disconnected(Timestamp::now(), id, why);
 }
@@ -103,6 +107,8 @@ struct Connection {
     shared: Arc<Shared>,
     account: Account,
     lines: VecDeque<Framed>,
+    /// Lines on their way into the store, in their order, so that many share a commit.
+    flights: VecDeque<(Ask, Saying)>,
     began: Instant,
     pace: Pace,
     is_user: bool,
@@ -112,6 +118,7 @@ struct Connection {
 enum Next {
     Read(usize),
     Event(Option<ChatEvent>),
+    Stored(Outcome),
     Paced,
 }
 
@@ -119,54 +126,90 @@ impl Connection {
     async fn read<R: AsyncRead + Unpin>(&mut self, mut reading: R) -> &'static str {
         let mut framer = Framer::new(Limits::FROM_CLIENT);
         loop {
-            // Nothing more is read while lines wait for the pace.
+            // Nothing more is read while lines wait for the pace, or for those before them.
             let wait = self.pace.wait(self.began.elapsed());
-            if self.lines.is_empty() {
-                let mut piece = Vec::new();
-                let next = tokio::select! {
-                    read = read_some(&mut reading, &mut piece) => match read {
-                        Ok(read) => Next::Read(read),
-                        Err(_) => return "Connection lost",
-                    },
-                    event = self.account.event() => Next::Event(event),
-                };
-                match next {
-                    Next::Read(0) => return "Connection closed",
-                    Next::Read(_) => framer.push(&piece, |line| self.lines.push_back(line)),
-                    Next::Event(event) => {
-                        if !self.take_event(event, false).await {
-                            return "The session is over";
-                        }
+            let full = self.flights.len() >= FLIGHTS;
+            let ready = !self.lines.is_empty() && wait.is_zero() && !full;
+            if ready {
+                if let Some(line) = self.lines.pop_front() {
+                    self.pace.spend(self.began.elapsed(), 1);
+                    match line {
+                        Framed::Line(line) => self.line(&line).await,
+                        Framed::TooLong => self.shared.server().too_long(Timestamp::now(), self.id),
                     }
-                    Next::Paced => {}
                 }
                 continue;
             }
-            if !wait.is_zero() {
-                let next = tokio::select! {
-                    () = tokio::time::sleep(wait) => Next::Paced,
-                    event = self.account.event() => Next::Event(event),
-                };
-                if let Next::Event(event) = next
-                    && !self.take_event(event, false).await
-                {
-                    return "The session is over";
+            let idle = self.lines.is_empty();
+            let mut piece = Vec::new();
+            let next = tokio::select! {
+                outcome = stored(&mut self.flights) => Next::Stored(outcome),
+                event = self.account.event() => Next::Event(event),
+                read = read_some(&mut reading, &mut piece), if idle => match read {
+                    Ok(read) => Next::Read(read),
+                    Err(_) => return "Connection lost",
+                },
+                () = tokio::time::sleep(wait), if !idle && !full => Next::Paced,
+            };
+            match next {
+                Next::Read(0) => return "Connection closed",
+                Next::Read(_) => framer.push(&piece, |line| self.lines.push_back(line)),
+                Next::Stored(outcome) => self.landed(outcome),
+                Next::Event(event) => {
+                    if !self.take_event(event, false).await {
+                        return "The session is over";
+                    }
                 }
-                continue;
+                Next::Paced => {}
             }
-            if let Some(line) = self.lines.pop_front() {
-                self.pace.spend(self.began.elapsed(), 1);
-                match line {
-                    Framed::Line(line) => self.line(&line).await,
-                    Framed::TooLong => self.shared.server().too_long(Timestamp::now(), self.id),
+        }
+    }
+
+    /// The first line on its way is stored, or was refused.
+    fn landed(&mut self, outcome: Outcome) {
+        if let Some((ask, _)) = self.flights.pop_front() {
+            self.shared.server().given(Timestamp::now(), self.id, ask, outcome);
+        }
+    }
+
+    async fn land_all(&mut self) {
+        while !self.flights.is_empty() {
+            let outcome = stored(&mut self.flights).await;
+            self.landed(outcome);
+        }
+    }
+
+    /// Starts a line on its way.
+    async fn fly(&mut self, ask: Ask) {
+        match self.account.saying(&ask) {
+            Ok(mut saying) => {
+                // Its place among the user's lines is taken now.
+                let first = std::future::poll_fn(|context| Poll::Ready(saying.as_mut().poll(context))).await;
+                match first {
+                    Poll::Ready(outcome) => {
+                        self.shared.server().given(Timestamp::now(), self.id, ask, outcome);
+                    }
+                    Poll::Pending => self.flights.push_back((ask, saying)),
                 }
+            }
+            Err(error) => {
+                self.shared.server().given(Timestamp::now(), self.id, ask, Err(error));
             }
         }
     }
 
     async fn line(&mut self, line: &[u8]) {
-        let asks = self.shared.server().line(Timestamp::now(), self.id, line);
-        if !asks.is_empty() {
+        let (asks, labeled) = {
+            let mut server = self.shared.server();
+            (server.line(Timestamp::now(), self.id, line), server.is_labeled(self.id))
+        };
+        if !labeled && !asks.is_empty() && asks.iter().all(|ask| matches!(ask, Ask::Say { .. })) {
+            for ask in asks {
+                self.fly(ask).await;
+            }
+        } else if !asks.is_empty() {
+            // Whatever else a command asks comes after what was said before it.
+            self.land_all().await;
             self.ask(asks).await;
         }
         self.shared.server().finish(self.id);
@@ -253,6 +296,14 @@ impl Connection {
             }
         }
         true
+    }
+}
+
+/// Waits for the first of the lines on their way; for ever where there is none.
+async fn stored(flights: &mut VecDeque<(Ask, Saying)>) -> Outcome {
+    match flights.front_mut() {
+        Some((_, saying)) => saying.await,
+        None => std::future::pending().await,
     }
 }
 

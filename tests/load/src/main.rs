@@ -9,6 +9,8 @@
 //! mesyx-load hold   --imap … --user … --password … --connections 1000 --pid 1234
 //! mesyx-load send   --submission … --user … --password … --from alice@example.org --to joe@example.net --config DIR/mesyx.toml
 //! mesyx-load drain  --config DIR/mesyx.toml
+//! mesyx-load irc    --irc 127.0.0.1:6667 --login alice:… --login bob:… --channel '#demo' --senders 4 --readers 32 --lines 20000
+//! mesyx-load irc-hold --irc … --login alice:… --connections 1000 --pid 1234
 //! ```
 //!
 //! Bounded in count and time; speaks plain text, so the server must allow login without TLS on loopback.
@@ -16,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod imap;
+mod irc;
 mod outgoing;
 mod process;
 mod smtp;
@@ -61,6 +64,10 @@ enum Command {
     Send(outgoing::Send),
     /// How fast the messages leave that wait in the server's queue.
     Drain(outgoing::Drain),
+    /// Lines in one IRC channel: stored, and delivered to readers, per second.
+    Irc(Irc),
+    /// Many idle IRC clients, and what they cost.
+    IrcHold(IrcHold),
 }
 
 /// A login at an IMAP server.
@@ -143,6 +150,47 @@ struct Hold {
     seconds: u64,
 }
 
+#[derive(Debug, Args)]
+struct Irc {
+    /// IRC server, HOST:PORT.
+    #[arg(long)]
+    irc: String,
+    /// Logins, NAME:PASSWORD, used in turn; without any, guests.
+    #[arg(long)]
+    login: Vec<String>,
+    /// Channel.
+    #[arg(long, default_value = "#demo")]
+    channel: String,
+    /// Clients that write.
+    #[arg(long, default_value_t = 4)]
+    senders: usize,
+    /// Clients that read.
+    #[arg(long, default_value_t = 32)]
+    readers: usize,
+    /// Lines in all.
+    #[arg(long, default_value_t = 20_000)]
+    lines: usize,
+    /// Lines a second in all; as fast as they are taken unless given.
+    #[arg(long)]
+    rate: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+struct IrcHold {
+    /// IRC server, HOST:PORT.
+    #[arg(long)]
+    irc: String,
+    /// Logins, NAME:PASSWORD, used in turn; without any, guests.
+    #[arg(long)]
+    login: Vec<String>,
+    /// Connections.
+    #[arg(long, default_value_t = 1000)]
+    connections: usize,
+    /// Seconds to hold them.
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
@@ -156,6 +204,8 @@ async fn main() -> Result<()> {
             Command::Hold(hold) => run_hold(hold, &processes).await,
             Command::Send(send) => outgoing::send(send, &processes).await,
             Command::Drain(drain) => outgoing::drain(drain, &processes).await,
+            Command::Irc(options) => irc::lines(&options, &processes).await,
+            Command::IrcHold(options) => irc::hold(&options, &processes).await,
         }
     };
     tokio::time::timeout(Duration::from_secs(arguments.timeout), work).await?

@@ -118,6 +118,8 @@ struct Capture {
 #[derive(Debug, Default)]
 struct Registration {
     nick: Option<String>,
+    /// The nick is known to be no account's.
+    free: bool,
     user: Option<String>,
     real: String,
     pass: Option<Zeroizing<String>>,
@@ -289,6 +291,11 @@ impl Server {
     /// The name of the client program in its login, and the network that it is bound to.
     pub fn binding(&self, id: ClientId) -> (String, Option<String>) {
         self.clients.get(&id).map_or_else(Default::default, |client| (client.device.clone(), client.network.clone()))
+    }
+
+    /// Whether the client's present command is labeled, so that all of its answer must be waited for.
+    pub fn is_labeled(&self, id: ClientId) -> bool {
+        self.clients.get(&id).is_some_and(|client| client.capture.is_some())
     }
 
     /// Whether a client is told what was read.

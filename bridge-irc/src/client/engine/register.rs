@@ -72,7 +72,11 @@ impl Server {
         if client.reg.is_some() && (account || !self.facts.guests || !guests_only) {
             return self.take_nick(id, nick);
         }
+        let negotiating = client.reg.as_ref().is_some_and(|reg| reg.negotiating);
+        let of_account = |pid| self.people.get(pid).is_some_and(|person: &Person| person.account.is_some());
         match self.nicks.get(&fold(nick)) {
+            // One more client of a user, who has not logged in yet.
+            Some(holder) if negotiating && of_account(holder) => self.take_nick(id, nick),
             Some(holder) if Some(*holder) != client.person => {
                 self.numeric(id, "433", [nick, "Nickname is already in use"]);
                 Vec::new()
@@ -90,9 +94,18 @@ impl Server {
             let may_log_in =
                 self.clients.get(&id).and_then(|client| client.reg.as_ref()).is_some_and(|reg| reg.negotiating);
             if held || !may_log_in {
+                if let Some(reg) = self.clients.get_mut(&id).and_then(|client| client.reg.as_mut()) {
+                    reg.nick = None;
+                }
                 self.numeric(id, "433", [nick, "Nickname is already in use"]);
                 return Vec::new();
             }
+            return self.take_nick(id, nick);
+        }
+        if let Some(reg) = self.clients.get_mut(&id).and_then(|client| client.reg.as_mut()) {
+            reg.nick = Some(nick.to_owned());
+            reg.free = true;
+            return self.try_register(id);
         }
         self.take_nick(id, nick)
     }
@@ -101,6 +114,7 @@ impl Server {
         let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
         if let Some(reg) = &mut client.reg {
             reg.nick = Some(nick.to_owned());
+            reg.free = false;
             return self.try_register(id);
         }
         if let Some(person) = client.person {
@@ -118,6 +132,7 @@ impl Server {
         if reg.negotiating || reg.asked {
             return Vec::new();
         }
+        let free = reg.free;
         if client.user.is_some() {
             reg.asked = true;
             return vec![Ask::Enter];
@@ -144,6 +159,9 @@ impl Server {
             }
             self.numeric(id, "433", [&nick, "Nickname is already in use"]);
             return Vec::new();
+        }
+        if !free {
+            return vec![Ask::Taken { nick }];
         }
         self.enter_guest(id, &nick, &user)
     }

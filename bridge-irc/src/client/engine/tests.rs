@@ -102,6 +102,19 @@ fn a_guest_registers_and_is_told_what_holds() {
 }
 
 #[test]
+fn who_proposes_a_users_name_must_log_in() {
+    let mut world = World::new();
+    let id = world.connect();
+    world.send(id, "CAP LS 302");
+    world.send(id, "NICK alice");
+    world.send(id, "USER alice 0 * :x");
+    world.lines(id);
+    assert_eq!(numerics(&world.say(id, "CAP END")), ["433"]);
+    let lines = world.say(id, "NICK visitor");
+    assert!(lines[0].contains(" 001 visitor "), "{lines:?}");
+}
+
+#[test]
 fn who_has_no_account_is_not_let_in_unless_guests_are() {
     let mut world = World { server: Server::new(facts(false)), ..World::new() };
     let id = world.connect();

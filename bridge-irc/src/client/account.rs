@@ -11,7 +11,7 @@ use mesyx_sdk::{
     Address, Anchor, ChatEvent, ChatLine, ClientInfo, Conversation, ConversationInfo, Credentials, Envelope, Error,
     ErrorKind, Group, History, Importance, IrcAddress, Kind, Line, LineHeaders, LiveFeed, MailAddress, MailboxId,
     MessageId, MesyxAddress, Origin, Protection, Recipient, RecipientStatus, Secret, Sender, Session, Signal, SignalTo,
-    Style, Timestamp, Uid, Verb, chat,
+    Style, Timestamp, Uid, UserId, Verb, chat,
 };
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -139,7 +139,8 @@ impl Account {
             return Ok(false);
         };
         let address = Address::Mesyx(MesyxAddress { user });
-        let status = self.shared.host.recipient(&address, &Sender::Stranger).await?;
+        // As any user would be told: strangers are told of nobody.
+        let status = self.shared.host.recipient(&address, &Sender::User(UserId([0; 16]))).await?;
         Ok(!matches!(status, RecipientStatus::Unknown | RecipientStatus::Foreign))
     }
 

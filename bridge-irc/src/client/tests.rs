@@ -167,7 +167,7 @@ async fn what_was_missed_is_told_once_and_what_is_read_is_shared() {
 
     let mut bob = Client::user(&at, "bob@desk", "server-time").await;
     let lines = bob.until("three").await;
-    let told: Vec<&String> = lines.iter().filter(|line| line.contains("PRIVMSG")).collect();
+    let told: Vec<&String> = lines.iter().filter(|line| line.contains(" PRIVMSG ")).collect();
     assert_eq!(told.len(), 2, "{lines:?}");
     assert!(told[0].starts_with("@time=") && told[0].ends_with(":two"));
     bob.send("QUIT").await;
@@ -177,13 +177,13 @@ async fn what_was_missed_is_told_once_and_what_is_read_is_shared() {
     // The same program again: only what is new. Another one: all that is unread.
     let mut again = Client::user(&at, "bob@desk", "server-time").await;
     let lines = again.until("four").await;
-    assert_eq!(lines.iter().filter(|line| line.contains("PRIVMSG")).count(), 1, "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.contains(" PRIVMSG ")).count(), 1, "{lines:?}");
     let mut phone =
         Client::user(&at, "bob@phone", "batch server-time message-tags draft/chathistory draft/read-marker").await;
     phone.until(" 422 ").await;
     phone.send("CHATHISTORY LATEST alice * 10").await;
     let lines = phone.until("BATCH -").await;
-    assert_eq!(lines.iter().filter(|line| line.contains("PRIVMSG")).count(), 4, "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.contains(" PRIVMSG ")).count(), 4, "{lines:?}");
     let time = lines
         .iter()
         .find(|line| line.ends_with(":two"))

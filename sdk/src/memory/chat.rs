@@ -561,6 +561,7 @@ impl Account {
                 Address::Irc(irc) => format!("{}/{}", irc.network(), irc.name()),
                 Address::Other(other) => format!("{}/{}", other.network(), other.name()),
                 Address::Mesyx(mesyx) => mesyx.user.local().to_owned(),
+                Address::Other(other) => format!("{}/{}", other.network(), other.name().replace('/', "=2f")),
             },
         };
         let id = self.create(&MailboxName::new(&format!("Chat/{name}"))?, None)?;

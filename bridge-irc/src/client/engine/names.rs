@@ -2,8 +2,8 @@
 
 /// Longest nick that a guest may choose, in bytes. A user's nick is the login name, of at most 64.
 pub const NICK: usize = 32;
-/// Longest channel name, in bytes: it is a local part of a mail address too (RFC 5321, section 4.5.3.1.1).
-pub const CHANNEL: usize = 64;
+/// Longest channel name, in bytes: it is a local part of a mail address too (RFC 5321, section 4.5.3.1.1), some letters escaped.
+pub const CHANNEL: usize = 50;
 /// Longest user name, in bytes.
 pub const USER: usize = 18;
 /// Longest real name, topic, away text and kick reason, in bytes.
@@ -30,7 +30,7 @@ pub fn is_nick(name: &str) -> bool {
 /// Whether a channel of this exchange may have this name: `#`, then anything but what IRC or a mail address can't carry.
 #[must_use]
 pub fn is_channel(name: &str) -> bool {
-    let bad = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ',' | ':' | '/' | '*' | '?' | '@' | '!');
+    let bad = |c: char| c.is_control() || c.is_whitespace() || ",:/*?!@\\\"".contains(c);
     name.len() <= CHANNEL && name.strip_prefix('#').is_some_and(|rest| !rest.is_empty() && !rest.contains(bad))
 }
 

@@ -46,7 +46,7 @@ fn the_default_that_init_writes_is_right_and_runs_every_bridge() {
     let text = template::render(&values, &registry());
     let checked = read(&text).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
     let names: Vec<_> = checked.bridges.iter().map(|bridge| bridge.manifest.name.clone()).collect();
-    assert_eq!(names, ["imap", "smtp", "submission"]);
+    assert_eq!(names, ["imap", "irc-client", "smtp", "submission"]);
     // The documentation shows the very same text. INSTA_UPDATE=always writes it anew.
     let shown = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/mesyx.toml");
     if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
@@ -70,7 +70,7 @@ fn what_the_default_shows_as_comments_is_right_too() {
         let key = rest.split_once(" = ").is_some_and(|(key, _)| {
             !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         });
-        (key || rest.starts_with("  {") || rest == "]").then(|| rest.to_owned())
+        (key || rest.starts_with("  {") || rest.starts_with("  \"") || rest == "]").then(|| rest.to_owned())
     };
     let uncommented: String = text
         .lines()

@@ -133,6 +133,13 @@ impl Irssi {
         self.tmux(&["send-keys", "Enter"]);
     }
 
+    /// irssi opens a window for a channel that it is joined to, and stays in the first.
+    fn in_demo(&self) {
+        self.see("[Act: 2]");
+        self.type_line("/window 2");
+        self.see("[2:127/#demo(");
+    }
+
     fn see(&self, text: &str) -> String {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -156,16 +163,14 @@ impl Drop for Irssi {
 fn irssi_talks_in_the_group() {
     let demo = Demo::start();
     let irssi = Irssi::start(&demo, "alice", "desk");
-    irssi.see("#demo");
+    irssi.in_demo();
     let mut bob = Client::user(&demo, "bob", "draft/chathistory");
-    irssi.type_line("/window 2");
     irssi.type_line("hello from irssi");
     bob.until("hello from irssi");
     bob.send("PRIVMSG #demo :hello irssi");
     irssi.see("hello irssi");
     let second = Irssi::start(&demo, "alice", "laptop");
-    second.see("#demo");
-    second.type_line("/window 2");
+    second.in_demo();
     second.type_line("from the laptop");
     irssi.see("from the laptop");
 }

@@ -80,6 +80,21 @@ fn alice_and_bob_talk_and_imap_sees_it() {
     assert!(found.contains("and to you alone"), "{found}");
     let found = read("Chat%2F%23demo;MAILINDEX=*");
     assert!(found.contains("hello from alice"), "{found}");
+    // And the other way round: a mail to the group is a line of it, once.
+    let writer = demo.user("bob");
+    let server = demo.address("submission").to_string();
+    let login = ["--auth", "PLAIN", "--auth-user", &writer.name, "--auth-password", &writer.password];
+    let mail =
+        ["--server", &server, "--from", &writer.address, "--to", "#demo@irc.example.org", "--body", "said by mail"];
+    let sent = Command::new("swaks").args(login).args(mail).output().expect("swaks runs");
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stdout));
+    for client in [&mut alice, &mut bob] {
+        let heard = client.until("said by mail");
+        assert!(heard.last().unwrap().contains(":bob!bob@example.org PRIVMSG #demo"), "{heard:#?}");
+        client.send("PING :end");
+        let rest = client.until("end");
+        assert!(!rest.iter().any(|line| line.contains("said by mail")), "an echo: {rest:#?}");
+    }
 }
 
 #[test]

@@ -559,7 +559,6 @@ impl Account {
             Conversation::Direct(address) | Conversation::Group(address) => match address {
                 Address::Mail(mail) => mail.to_string(),
                 Address::Irc(irc) => format!("{}/{}", irc.network(), irc.name()),
-                Address::Other(other) => format!("{}/{}", other.network(), other.name()),
                 Address::Mesyx(mesyx) => mesyx.user.local().to_owned(),
                 Address::Other(other) => format!("{}/{}", other.network(), other.name().replace('/', "=2f")),
             },

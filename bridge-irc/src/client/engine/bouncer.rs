@@ -149,17 +149,16 @@ impl Server {
         let batch = self.batch_name();
         let batched = self.caps(id).has(caps::BATCH);
         if batched {
-            let open = self.from_server("BATCH").arg(format!("+{batch}")).arg("soju.im/bouncer-networks");
+            let open = self.own_msg("BATCH").arg(format!("+{batch}")).arg("soju.im/bouncer-networks");
             self.send(id, open);
         }
         for info in all {
-            let mut msg =
-                self.from_server("BOUNCER").arg("NETWORK").arg(info.name.clone()).arg(Self::network_line(info));
+            let mut msg = self.own_msg("BOUNCER").arg("NETWORK").arg(info.name.clone()).arg(Self::network_line(info));
             msg.batch = batched.then(|| batch.clone());
             self.send(id, msg);
         }
         if batched {
-            let close = self.from_server("BATCH").arg(format!("-{batch}"));
+            let close = self.own_msg("BATCH").arg(format!("-{batch}"));
             self.send(id, close);
         }
     }
@@ -170,7 +169,7 @@ impl Server {
     }
 
     pub(super) fn bouncer_done(&mut self, id: ClientId, sub: &str, network: &str) {
-        let msg = self.from_server("BOUNCER").arg(sub.to_owned()).arg(network);
+        let msg = self.own_msg("BOUNCER").arg(sub.to_owned()).arg(network);
         self.send(id, msg);
     }
 }

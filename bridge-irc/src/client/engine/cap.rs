@@ -46,7 +46,7 @@ impl Server {
                 } else {
                     "NAK"
                 };
-                let msg = self.from_server("CAP").arg(self.nick_of(id)).arg(answer).arg(wanted);
+                let msg = self.own_msg("CAP").arg(self.nick_of(id)).arg(answer).arg(wanted);
                 self.send(id, msg);
             }
             "END" => {
@@ -79,7 +79,7 @@ impl Server {
         let version = self.clients.get(&id).map_or(0, |client| client.cap_version);
         let last = lines.len() - 1;
         for (at, line) in lines.into_iter().enumerate() {
-            let mut msg = self.from_server("CAP").arg(self.nick_of(id)).arg(sub);
+            let mut msg = self.own_msg("CAP").arg(self.nick_of(id)).arg(sub);
             if at < last && version >= 302 {
                 msg = msg.arg("*");
             }

@@ -121,14 +121,14 @@ impl Server {
         let batch = self.batch_name();
         let batched = self.caps(id).has(caps::BATCH);
         if batched {
-            let open = self.from_server("BATCH").arg(format!("+{batch}")).arg("chathistory").arg(target);
+            let open = self.own_msg("BATCH").arg(format!("+{batch}")).arg("chathistory").arg(target);
             self.send(id, open);
         }
         if let Some(conversation) = conversation {
             self.play(id, conversation, lines, batched.then_some(batch.as_str()));
         }
         if batched {
-            let close = self.from_server("BATCH").arg(format!("-{batch}"));
+            let close = self.own_msg("BATCH").arg(format!("-{batch}"));
             self.send(id, close);
         }
     }
@@ -167,17 +167,17 @@ impl Server {
         let batch = self.batch_name();
         let batched = self.caps(id).has(caps::BATCH);
         if batched {
-            let open = self.from_server("BATCH").arg(format!("+{batch}")).arg("draft/chathistory-targets");
+            let open = self.own_msg("BATCH").arg(format!("+{batch}")).arg("draft/chathistory-targets");
             self.send(id, open);
         }
         for (conversation, at) in targets {
             let Some(name) = self.conversation_name(id, &conversation) else { continue };
-            let mut msg = self.from_server("CHATHISTORY").arg("TARGETS").arg(name).arg(stamp(at));
+            let mut msg = self.own_msg("CHATHISTORY").arg("TARGETS").arg(name).arg(stamp(at));
             msg.batch = batched.then(|| batch.clone());
             self.send(id, msg);
         }
         if batched {
-            let close = self.from_server("BATCH").arg(format!("-{batch}"));
+            let close = self.own_msg("BATCH").arg(format!("-{batch}"));
             self.send(id, close);
         }
     }

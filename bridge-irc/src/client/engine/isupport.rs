@@ -42,7 +42,7 @@ impl Server {
             tokens.push(format!("BOUNCER_NETID={bound}"));
         }
         for some in tokens.chunks(13) {
-            let mut msg = self.from_server("005").arg(self.nick_of(id));
+            let mut msg = self.own_msg("005").arg(self.nick_of(id));
             msg.params.extend(some.iter().cloned());
             self.send(id, msg.arg("are supported by this server"));
         }

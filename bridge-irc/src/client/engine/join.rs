@@ -173,7 +173,7 @@ impl Server {
         if !reason.is_empty() {
             msg = msg.arg(reason);
         }
-        self.to_channel(&key, &msg, None, Caps::NONE);
+        self.tell_channel(&key, &msg, None, Caps::NONE);
         self.leave(pid, &key);
         Vec::new()
     }
@@ -232,7 +232,7 @@ impl Server {
                 continue;
             }
             let msg = self.said_by(pid, "KICK").arg(shown.clone()).arg(nick).arg(reason.clone());
-            self.to_channel(&key, &msg, None, Caps::NONE);
+            self.tell_channel(&key, &msg, None, Caps::NONE);
             self.leave(target, &key);
         }
         asks
@@ -255,7 +255,7 @@ impl Server {
         let target =
             self.person_named(nick).map(|(target, person)| (target, person.nick.clone(), person.account.clone()));
         let own_account = person.account.is_some();
-        if target.is_none() && !(own_account && !nick.contains(['/', '@'])) {
+        if target.is_none() && (!own_account || nick.contains(['/', '@'])) {
             self.numeric(id, "401", [nick, "No such nick/channel"]);
             return Vec::new();
         }
@@ -292,7 +292,7 @@ impl Server {
         for client in self.clients_of(target) {
             self.send(client, msg.clone());
         }
-        self.to_channel(&key, &msg, Some(id), caps::INVITE_NOTIFY);
+        self.tell_channel(&key, &msg, Some(id), caps::INVITE_NOTIFY);
         Vec::new()
     }
 
@@ -331,7 +331,7 @@ impl Server {
             channel.topic = (!topic.is_empty()).then(|| (topic.clone(), by, now));
         }
         let msg = self.said_by(pid, "TOPIC").arg(shown).arg(topic);
-        self.to_channel(&key, &msg, None, Caps::NONE);
+        self.tell_channel(&key, &msg, None, Caps::NONE);
         Vec::new()
     }
 
@@ -345,7 +345,7 @@ impl Server {
                     self.numeric(id, "341", [user, &state.name]);
                     let Some((pid, _)) = self.person_of(id) else { return };
                     let msg = self.said_by(pid, "INVITE").arg(user.clone()).arg(state.name.clone());
-                    self.to_channel(&fold(group), &msg, Some(id), caps::INVITE_NOTIFY);
+                    self.tell_channel(&fold(group), &msg, Some(id), caps::INVITE_NOTIFY);
                 }
                 return;
             }

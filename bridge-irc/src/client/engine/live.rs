@@ -207,7 +207,7 @@ impl Server {
 
     pub(super) fn tell_marker(&mut self, id: ClientId, name: &str, up_to: Option<Timestamp>) {
         let mark = up_to.map_or_else(|| "*".to_owned(), |at| format!("timestamp={}", stamp(at)));
-        let msg = self.from_server("MARKREAD").arg(name).arg(mark);
+        let msg = self.own_msg("MARKREAD").arg(name).arg(mark);
         self.send(id, msg);
     }
 
@@ -235,10 +235,8 @@ impl Server {
     /// The host dropped events: what the client shows may lack lines.
     pub fn lagged(&mut self, now: Timestamp, id: ClientId) {
         self.now = now;
-        let msg = self
-            .from_server("NOTICE")
-            .arg(self.nick_of(id))
-            .arg("Some lines were not shown here; they are in the history");
+        let msg =
+            self.own_msg("NOTICE").arg(self.nick_of(id)).arg("Some lines were not shown here; they are in the history");
         self.send(id, msg);
     }
 }

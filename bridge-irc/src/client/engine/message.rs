@@ -34,6 +34,14 @@ pub(super) enum Target {
     Nobody,
 }
 
+/// What one client says at once.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    command: &'a Command,
+    text: &'a str,
+    id: MessageId,
+}
+
 impl Server {
     /// The address of a user or group of this exchange.
     pub(super) fn local_address(&self, name: &str) -> Option<Address> {
@@ -143,6 +151,7 @@ impl Server {
         let Some((pid, person)) = self.person_of(id) else { return Vec::new() };
         let own_account = person.account.is_some();
         let line_id = MessageId::random();
+        let said = Said { command, text, id: line_id };
         let ctcp = Ctcp::parse(text.as_bytes()).filter(|_| !tags_only);
         let action = ctcp.is_some_and(|ctcp| ctcp.is("ACTION")) && !quiet;
         let verb = if quiet {
@@ -217,7 +226,7 @@ impl Server {
                         targets.extend(self.clients_of(*member));
                     }
                 }
-                self.relay(id, pid, &targets, &shown, command, text, line_id);
+                self.relay(id, pid, &targets, &shown, &said);
                 Vec::new()
             }
             Target::Person(other) => {
@@ -233,7 +242,7 @@ impl Server {
                 if other != pid {
                     targets.extend(self.clients_of(pid));
                 }
-                self.relay(id, pid, &targets, &nick, command, text, line_id);
+                self.relay(id, pid, &targets, &nick, &said);
                 if let Some(away) = away.filter(|_| command.name == "PRIVMSG") {
                     self.numeric(id, "301", [&nick, &away]);
                 }
@@ -241,7 +250,7 @@ impl Server {
             }
             Target::Stored(to) => {
                 if transient {
-                    return self.transient(id, pid, to, target, command, text, line_id);
+                    return self.transient(id, pid, to, target, &said);
                 }
                 if let Conversation::Direct(Address::Mesyx(mesyx)) = &to
                     && let Some((_, person)) = self.person_named(mesyx.user.local())
@@ -271,16 +280,8 @@ impl Server {
     }
 
     /// What is not stored, to a conversation that is: typing, CTCP.
-    fn transient(
-        &mut self,
-        id: ClientId,
-        pid: PersonId,
-        to: Conversation,
-        target: &str,
-        command: &Command,
-        text: &str,
-        line_id: MessageId,
-    ) -> Asks {
+    fn transient(&mut self, id: ClientId, pid: PersonId, to: Conversation, target: &str, said: &Said<'_>) -> Asks {
+        let Said { command, text, .. } = *said;
         let typing = command.tags.iter().find(|(key, _)| key == "+typing").map(|(_, state)| state.clone());
         let (Conversation::Direct(address) | Conversation::Group(address)) = &to else { return Vec::new() };
         if let Address::Irc(irc) = address {
@@ -305,21 +306,13 @@ impl Server {
         if other != pid {
             targets.extend(self.clients_of(pid));
         }
-        self.relay(id, pid, &targets, &nick, command, text, line_id);
+        self.relay(id, pid, &targets, &nick, said);
         Vec::new()
     }
 
     /// Brings a message that is not stored to clients: the sender's own too, by the rules of echoes.
-    fn relay(
-        &mut self,
-        id: ClientId,
-        pid: PersonId,
-        targets: &[ClientId],
-        shown: &str,
-        command: &Command,
-        text: &str,
-        line_id: MessageId,
-    ) {
+    fn relay(&mut self, id: ClientId, pid: PersonId, targets: &[ClientId], shown: &str, said: &Said<'_>) {
+        let Said { command, text, id: line_id } = *said;
         let name = match command.name.as_str() {
             "PRIVMSG" => "PRIVMSG",
             "NOTICE" => "NOTICE",

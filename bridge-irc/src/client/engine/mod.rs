@@ -349,20 +349,20 @@ impl Server {
     }
 
     /// Sends a line of the server's own.
-    fn from_server(&self, command: &'static str) -> Msg {
+    fn own_msg(&self, command: &'static str) -> Msg {
         Msg::new(self.facts.server.clone(), command)
     }
 
     /// A numeric for a client; its nick is the first parameter.
     pub(super) fn numeric<const N: usize>(&mut self, to: ClientId, numeric: &'static str, params: [&str; N]) {
-        let mut msg = self.from_server(numeric).arg(self.nick_of(to));
+        let mut msg = self.own_msg(numeric).arg(self.nick_of(to));
         msg.params.extend(params.iter().map(|param| (*param).to_owned()));
         self.send(to, msg);
     }
 
     /// A standard reply (IRCv3 `standard-replies`): `FAIL COMMAND CODE CONTEXT… :text`.
     pub(super) fn fail(&mut self, to: ClientId, command: &str, code: &str, context: &[&str], text: &str) {
-        let mut msg = self.from_server("FAIL").arg(command).arg(code);
+        let mut msg = self.own_msg("FAIL").arg(command).arg(code);
         // A context that can't stand between spaces would spoil the line.
         msg.params.extend(context.iter().map(|part| if part.is_empty() { "*".into() } else { part.replace(' ', "_") }));
         self.send(to, msg.arg(text));
@@ -435,7 +435,7 @@ impl Server {
     }
 
     /// Sends a line to every client in a channel, but for one.
-    fn to_channel(&mut self, key: &str, msg: &Msg, except: Option<ClientId>, need: Caps) {
+    fn tell_channel(&mut self, key: &str, msg: &Msg, except: Option<ClientId>, need: Caps) {
         let Some(channel) = self.channels.get(key) else { return };
         let all: Vec<ClientId> = channel.members.keys().flat_map(|person| self.clients_of(*person)).collect();
         for id in all {

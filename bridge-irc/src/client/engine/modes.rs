@@ -112,7 +112,7 @@ impl Server {
         if words.is_empty() {
             let Some(channel) = self.channels.get(&key) else { return Vec::new() };
             let (modes, created) = (channel.mode_words(standing.is_some()), channel.created.seconds().to_string());
-            let mut msg = self.from_server("324").arg(self.nick_of(id)).arg(shown.clone());
+            let mut msg = self.own_msg("324").arg(self.nick_of(id)).arg(shown.clone());
             msg.params.extend(modes);
             self.send(id, msg);
             self.numeric(id, "329", [&shown, &created]);
@@ -152,7 +152,7 @@ impl Server {
         if !made.modes.is_empty() {
             let mut msg = self.said_by(pid, "MODE").arg(shown).arg(made.modes);
             msg.params.extend(made.params);
-            self.to_channel(&key, &msg, None, Caps::NONE);
+            self.tell_channel(&key, &msg, None, Caps::NONE);
         }
         asks
     }

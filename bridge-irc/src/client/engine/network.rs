@@ -168,7 +168,7 @@ impl Server {
                     link::SERVICE_NICK => self.service_says(id, link::SERVICE_NICK, &[text]),
                     "BOUNCER" => self.fail(id, "BOUNCER", "UNKNOWN_ERROR", &[], &text),
                     _ => {
-                        let msg = self.from_server("NOTICE").arg(self.nick_of(id)).arg(format!("{context}: {text}"));
+                        let msg = self.own_msg("NOTICE").arg(self.nick_of(id)).arg(format!("{context}: {text}"));
                         self.send(id, msg);
                     }
                 }
@@ -372,7 +372,7 @@ impl Server {
     }
 
     fn notice(&mut self, id: ClientId, text: &str) -> Asks {
-        let msg = self.from_server("NOTICE").arg(self.nick_of(id)).arg(text);
+        let msg = self.own_msg("NOTICE").arg(self.nick_of(id)).arg(text);
         self.send(id, msg);
         Vec::new()
     }

@@ -155,7 +155,7 @@ impl Server {
 
     /// A line that a person causes, with the account and bot tags.
     pub(super) fn said_by(&self, pid: PersonId, command: &'static str) -> Msg {
-        let Some(person) = self.people.get(&pid) else { return self.from_server(command) };
+        let Some(person) = self.people.get(&pid) else { return self.own_msg(command) };
         let mut msg = Msg::new(person.mask(), command);
         msg.account = person.account.clone();
         msg.bot = person.bot;

@@ -62,9 +62,8 @@ impl Server {
             return Vec::new();
         }
         let guests_only = client.reg.as_ref().is_none_or(|reg| reg.pass.is_none());
-        if !is_nick(nick)
-            && !(client.reg.is_some() && !guests_only && !nick.contains([' ', '*', ':', ',', '!', '@', '#']))
-        {
+        let login = client.reg.is_some() && !guests_only && !nick.contains([' ', '*', ':', ',', '!', '@', '#']);
+        if !is_nick(nick) && !login {
             let shown = if nick.contains(' ') || nick.starts_with(':') { "*" } else { nick };
             self.numeric(id, "432", [shown, "Erroneous nickname"]);
             return Vec::new();
@@ -194,7 +193,7 @@ impl Server {
             } else if param.eq_ignore_ascii_case("PLAIN") {
                 reg.sasl = Some(Collector::new(MOST_SASL));
                 // AUTHENTICATE has no source in some servers; clients take both.
-                let msg = self.from_server("AUTHENTICATE").arg("+");
+                let msg = self.own_msg("AUTHENTICATE").arg("+");
                 self.send(id, msg);
             } else {
                 self.numeric(id, "908", ["PLAIN", "are available SASL mechanisms"]);
@@ -379,7 +378,7 @@ impl Server {
         if let Some((_, person)) = self.person_of(id) {
             let modes = person.mode_word();
             if modes != "+" {
-                let msg = self.from_server("221").arg(nick).arg(modes);
+                let msg = self.own_msg("221").arg(nick).arg(modes);
                 self.send(id, msg);
             }
         }
@@ -388,7 +387,7 @@ impl Server {
     pub(super) fn ping(&mut self, id: ClientId, command: &Command) -> Asks {
         match command.get(0) {
             Some(token) => {
-                let msg = self.from_server("PONG").arg(self.facts.server.clone()).arg(token);
+                let msg = self.own_msg("PONG").arg(self.facts.server.clone()).arg(token);
                 self.send(id, msg);
             }
             None => self.numeric(id, "409", ["No origin specified"]),

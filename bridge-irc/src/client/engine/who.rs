@@ -196,7 +196,7 @@ impl Server {
             _ => "255.255.255.255".to_owned(),
         };
         let idle = ((self.now.0 - person.spoke.0).max(0) / 1000).to_string();
-        let mut msg = self.from_server(if fields.is_some() { "354" } else { "352" }).arg(self.nick_of(id));
+        let mut msg = self.own_msg(if fields.is_some() { "354" } else { "352" }).arg(self.nick_of(id));
         let server = self.facts.server.clone();
         if let Some(fields) = fields {
             for field in "tcuihsnfdlaor".chars().filter(|field| fields.contains(*field)) {
@@ -331,7 +331,7 @@ impl Server {
             .filter_map(|nick| self.person_named(nick).filter(|(_, person)| !person.absent()))
             .map(|(_, person)| person.nick.clone())
             .collect();
-        let msg = self.from_server("303").arg(self.nick_of(id)).arg(here.join(" "));
+        let msg = self.own_msg("303").arg(self.nick_of(id)).arg(here.join(" "));
         self.send(id, msg);
     }
 
@@ -359,7 +359,7 @@ impl Server {
                 format!("{}={sign}{}@{host}", person.nick, person.user)
             })
             .collect();
-        let msg = self.from_server(numeric).arg(self.nick_of(id)).arg(rows.join(" "));
+        let msg = self.own_msg(numeric).arg(self.nick_of(id)).arg(rows.join(" "));
         self.send(id, msg);
     }
 }

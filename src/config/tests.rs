@@ -46,7 +46,7 @@ fn the_default_that_init_writes_is_right_and_runs_every_bridge() {
     let text = template::render(&values, &registry());
     let checked = read(&text).unwrap_or_else(|problems| panic!("{problems:#?}\n{text}"));
     let names: Vec<_> = checked.bridges.iter().map(|bridge| bridge.manifest.name.clone()).collect();
-    assert_eq!(names, ["imap", "irc-client", "smtp", "submission"]);
+    assert_eq!(names, ["imap", "irc-client", "irc-network", "smtp", "submission"]);
     // The documentation shows the very same text. INSTA_UPDATE=always writes it anew.
     let shown = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/mesyx.toml");
     if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {

@@ -26,4 +26,5 @@ pub(crate) fn registry() -> Registry {
         .link::<mesyx_bridge_smtp::Submission>()
         .link::<mesyx_bridge_imap::Imap>()
         .link::<mesyx_bridge_irc::client::IrcClient>()
+        .link::<mesyx_bridge_irc::network::IrcNetwork>()
 }

@@ -87,10 +87,11 @@ async fn a_private_conversation_with_irssi() {
     irssi.type_in("/otr genkey bob@127.0.0.1").await;
     irssi.shows("completed").await;
 
-    // Begun by our offer.
+    // Begun by our query: unless told otherwise, irssi's plugin takes up no offers.
     al.says("bob", "hello irssi").await;
     irssi.type_in("/query al").await;
     irssi.shows("hello irssi").await;
+    assert!(al.service("start bob").await.contains("is asked"));
     tokio::time::timeout(PATIENCE, async {
         while !al.service("status bob").await.contains("private") {
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,6 +1,6 @@
 //! OTR on a real network, against libotr (version 3) and python3-potr (version 2): the peer is another implementation behind a plain client.
 
-use crate::support::{Bridged, Ngircd, Other, PATIENCE, free_port, skipped};
+use crate::support::{Bridged, Ngircd, Other, PATIENCE, free_nick, free_port, skipped};
 use mesyx_sdk::Protection;
 use std::path::Path;
 use std::process::Stdio;
@@ -257,6 +257,7 @@ async fn life(kind: Kind) {
         let kept = mesyx_sdk::Host::checkpoint(&host, &key).await.unwrap();
         mesyx_sdk::Host::set_checkpoint(&next, &key, kept).await.unwrap();
     }
+    free_nick(server.port, "al").await;
     let mut bob = Bob::start(kind, server.port, directory.path()).await;
     let mut al = Bridged::again(next, user, server.port, more);
     al.joined().await;

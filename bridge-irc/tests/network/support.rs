@@ -143,6 +143,18 @@ impl Other {
     }
 }
 
+/// Waits until nobody has this nick: who left may be on the way out still.
+pub async fn free_nick(port: u16, nick: &str) {
+    let mut look = Other::connect(port, "look").await;
+    loop {
+        look.send(&format!("ISON {nick}")).await;
+        if !look.wait(" 303 ").await.ends_with(nick) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// The bridge, and what came of it.
 pub struct Bridged {
     pub host: MemoryHost,

@@ -19,7 +19,14 @@ impl Irssi {
             "settings = { core = { real_name = \"bob\"; user_name = \"bob\"; nick = \"bob\"; }; };\n",
         )
         .unwrap();
-        std::fs::write(home.join("startup"), format!("load otr\nconnect -nocap 127.0.0.1 {port}\n")).unwrap();
+        // A verification takes many lines, which irssi would send one every two seconds.
+        std::fs::write(
+            home.join("startup"),
+            format!(
+                "load otr\nset cmd_queue_speed 100msec\nset cmds_max_at_once 20\nconnect -nocap 127.0.0.1 {port}\n"
+            ),
+        )
+        .unwrap();
         let run = format!("irssi --home={}", home.display());
         irssi.tmux(&["new-session", "-d", "-x", "200", "-y", "50", &run]).await;
         irssi

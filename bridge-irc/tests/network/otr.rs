@@ -253,6 +253,7 @@ async fn life(kind: Kind) {
     let (_, user) = al.stop().await;
     drop(bob);
     let next = mesyx_sdk::MemoryHost::new("example.org".parse().unwrap());
+    next.add_user("al", "pw").unwrap();
     for key in mesyx_sdk::Host::checkpoints(&host, "").await.unwrap() {
         let kept = mesyx_sdk::Host::checkpoint(&host, &key).await.unwrap();
         mesyx_sdk::Host::set_checkpoint(&next, &key, kept).await.unwrap();

@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// ngircd takes one or two lines a second from each client, and a verification is dozens of them.
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 pub fn skipped() -> bool {
     std::env::var_os("MESYX_SKIP_PEERS").is_some_and(|value| value == "1")

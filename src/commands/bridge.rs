@@ -36,6 +36,9 @@ pub(crate) enum Bridge {
         /// The bridge: one of this program's own, or one that the configuration names.
         name: Option<String>,
     },
+    /// Write the beginnings of a bridge: it compiles, carries lines, and passes the SDK's test kit.
+    #[command(after_help = "Example: mesyx bridge new pigeon --sdk /usr/src/mesyx/sdk")]
+    New(super::bridge_new::New),
     /// Make the certificates by which a bridge on another host and this one know each other. New ones replace the old.
     #[command(after_help = "Example: mesyx bridge certificate xmpp --host mail.example.org --to /root/xmpp")]
     Certificate(certificate::Certificate),
@@ -66,6 +69,7 @@ pub(super) fn execute(config: Option<PathBuf>, command: Bridge) -> Result<(), Fa
         Bridge::Check { file, json } => check(&file, json.json),
         Bridge::Schema { name: Some(name) } => schema(config, &name),
         Bridge::Schema { name: None } => print_json(&crate::config::schema()),
+        Bridge::New(new) => super::bridge_new::make(&new),
         Bridge::Certificate(certificate) => certificate::make(&find(config), &certificate),
         Bridge::Serve { name, log: _, manifest: true } => manifest(&name),
         Bridge::Serve { name, log, manifest: false } => serve(&name, &log),

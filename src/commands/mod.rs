@@ -2,6 +2,7 @@
 
 mod backup;
 pub(crate) mod bridge;
+mod bridge_new;
 pub(crate) mod contact;
 pub(crate) mod dns;
 mod examine;

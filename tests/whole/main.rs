@@ -42,3 +42,4 @@ mod submission;
 mod ways;
 mod ways_confined;
 mod ways_library;
+mod writing_a_bridge;

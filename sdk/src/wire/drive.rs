@@ -163,10 +163,10 @@ impl<B: Bridge> Life<B> {
     /// The host is gone: the bridge gets its time to stop.
     async fn lost(&mut self, why: &str) -> Result<(), Fatal> {
         self.stop.send_replace(true);
-        if let Some(mut run) = self.run.take() {
-            if timeout(STOP, &mut run).await.is_err() {
-                run.abort();
-            }
+        if let Some(mut run) = self.run.take()
+            && timeout(STOP, &mut run).await.is_err()
+        {
+            run.abort();
         }
         Err(Fatal::new(format!("the host is gone: {why}")))
     }

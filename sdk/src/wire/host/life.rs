@@ -45,7 +45,9 @@ impl LifeCalls {
             self.link.descriptors.store(true, Ordering::Relaxed);
             features.push(DESCRIPTORS.to_owned());
         }
-        Ok(Introduced { manifest, sdk, minor: hello.minor.min(MINOR), features })
+        #[allow(clippy::unnecessary_min_or_max, reason = "it has an effect once there is a minor version above 0")]
+        let minor = hello.minor.min(MINOR);
+        Ok(Introduced { manifest, sdk, minor, features })
     }
 }
 

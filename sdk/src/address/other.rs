@@ -110,7 +110,7 @@ impl OtherAddress {
 
     /// The address by which mail clients write to it: `NAME@NETWORK.x.DOMAIN`.
     ///
-    /// ASCII lower-case letters, digits, `#`, `-`, `_` and single dots within stand for themselves; every other ASCII
+    /// ASCII lower-case letters, digits, `#`, `-`, `_` and single dots within (of a name in ASCII) stand for themselves; every other ASCII
     /// character is `=` with two hexadecimal digits. A name with characters beyond ASCII is then written in Punycode
     /// (RFC 3492) with `=u` in front. Each name has one such spelling, and each spelling one name.
     ///
@@ -159,8 +159,13 @@ fn spell(name: &str) -> Option<String> {
     let mut spelled = String::new();
     let mut characters = name.chars().peekable();
     while let Some(c) = characters.next() {
-        // A dot that begins, ends or follows another one could not stand in a mail address without quotes.
-        let dot = c == '.' && !spelled.is_empty() && !spelled.ends_with('.') && characters.peek().is_some();
+        // A dot that begins, ends or follows another one could not stand in a mail address without quotes. Punycode puts dots together
+        // that had other characters between them.
+        let dot = c == '.'
+            && name.is_ascii()
+            && !spelled.is_empty()
+            && !spelled.ends_with('.')
+            && characters.peek().is_some();
         if c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '#' | '-' | '_') || dot || !c.is_ascii() {
             spelled.push(c);
         } else {

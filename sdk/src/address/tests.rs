@@ -321,7 +321,7 @@ fn names_of_networks() {
 
 proptest! {
     #[test]
-    fn each_name_elsewhere_has_one_spelling(name in "\\PC{1,40}", other in "[a-z=.@A-Z0-9u-]{1,40}") {
+    fn each_name_elsewhere_has_one_spelling(name in prop_oneof!["\\PC{1,40}", "[a.Σé]{1,9}"], other in "[a-z=.@A-Z0-9u-]{1,40}") {
         let network = NetworkName::new("xmpp").unwrap();
         if let Ok(address) = OtherAddress::new(network, &name) {
             prop_assert_eq!(address.to_string().parse::<Address>(), Ok(Address::Other(address.clone())));

@@ -233,6 +233,7 @@ impl Network for Xmpp {
 }
 
 /// What juliet is written by a user of ours.
+#[allow(dead_code, reason = "one of the two test programs uses it")]
 pub fn line(text: &str, domain: &Domain) -> mesyx_sdk::Content {
     let headers = LineHeaders {
         id: MessageId::random(),

@@ -36,7 +36,8 @@ pub mod v1;
 
 #[cfg(test)]
 mod generated;
-#[cfg(all(test, unix, feature = "wire-host"))]
+#[cfg(test)]
+#[cfg(all(unix, feature = "wire-host"))]
 mod tests;
 
 pub use drive::serve_bridge;

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod life;
+#[allow(clippy::duplicate_mod, reason = "what holds of the host in memory must hold through the wire")]
 #[path = "../../memory/tests.rs"]
 mod memory;
 mod messages;

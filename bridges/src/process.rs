@@ -114,7 +114,7 @@ impl Launch {
         let listener = place.listen(self.ids).map_err(|error| failed("the bridge's socket", &error))?;
         let more =
             if self.process.is_own() { ["bridge", "serve", name].map(str::to_owned).to_vec() } else { Vec::new() };
-        let mut confinement = self.confinement(&[place.0.clone()], &[]);
+        let mut confinement = self.confinement(std::slice::from_ref(&place.0), &[]);
         confinement.args = more.into_iter().chain(confinement.args).collect();
         let mut command = command(&confinement).map_err(|error| failed("the bridge's command", &error))?;
         command.envs(&self.process.environment);

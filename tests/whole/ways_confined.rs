@@ -35,9 +35,7 @@ impl Probe {
         let script = dir.path().join("probe.py");
         fs::write(&script, include_str!("probe.py")).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        for entry in ["mesyx.toml"] {
-            fs::set_permissions(home.join(entry), fs::Permissions::from_mode(0o644)).unwrap();
-        }
+        fs::set_permissions(home.join("mesyx.toml"), fs::Permissions::from_mode(0o644)).unwrap();
         fs::set_permissions(&home, fs::Permissions::from_mode(0o755)).unwrap();
         Self { dir, script }
     }

@@ -49,7 +49,10 @@ pub struct NewConversation {
 
 /// What is done with the UIDs that lines got, one for each copy, right after their commit. Must be quick and must not block: later
 /// writes wait for it.
-pub struct Then(pub Box<dyn FnOnce(&[Uid]) + Send>);
+pub struct Then(pub Told);
+
+/// Told the UIDs of what was stored, once.
+pub type Told = Box<dyn FnOnce(&[Uid]) + Send>;
 
 impl fmt::Debug for Then {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -106,7 +106,7 @@ impl Fields {
 
     /// Everything but the name, to be taken away when the last member has left.
     pub(super) fn all_but_name(&self) -> Vec<Field> {
-        let mut all: Vec<Field> = self.modes.iter().map(|(letter, _)| Field::Mode(*letter, String::new())).collect();
+        let mut all: Vec<Field> = self.modes.keys().map(|letter| Field::Mode(*letter, String::new())).collect();
         for (letter, masks) in &self.lists {
             all.extend(masks.iter().map(|(mask, ..)| Field::Mask(*letter, mask.clone(), String::new(), Timestamp(0))));
         }

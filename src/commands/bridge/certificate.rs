@@ -115,7 +115,7 @@ fn directory(path: &Path) -> Result<(), Failure> {
 
 fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(trying(path.display())(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(trying(path.display())(error)),
         _ => new_file(path, 0o600, text.as_bytes()),
     }
 }

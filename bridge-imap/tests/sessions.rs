@@ -1,5 +1,5 @@
 //! Scripted sessions against the host in memory.
-#![allow(clippy::expect_used, reason = "a test fails where its helper does")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails where its helper does")]
 
 mod common;
 

@@ -42,7 +42,8 @@ fn a_message_comes_in_and_is_read() {
     assert!(body.iter().any(|line| line == "Tweet."), "{body:?}");
 
     let status = json(&["--config", &demo.config(), "status", "--json"], "");
-    assert_eq!(status["core"]["messages"], 1, "{status}");
+    // The mail, and that alice and bob joined #demo.
+    assert_eq!(status["core"]["messages"], 3, "{status}");
     assert_eq!(status["core"]["unlocked"][0]["user"], "alice", "{status}");
     let trace = json(&["--config", &demo.config(), "trace", "joe@example.net", "--json"], "");
     assert!(!trace.as_array().unwrap().is_empty(), "{trace}");

@@ -114,7 +114,7 @@ fn init_makes_what_is_needed_and_overwrites_nothing() {
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains("hostname = \"mail.xn--bcher-kva.example\""), "{text}");
     let said = stdout(0, &["--config", file.to_str().unwrap(), "check"], "");
-    assert!(said.contains("no errors; bridges: imap, irc-client, smtp, submission"), "{said}");
+    assert!(said.contains("no errors; bridges: imap, irc-client, irc-network, smtp, submission"), "{said}");
 
     let key = fs::read(dir.join("instance.key")).unwrap();
     let again = run(1, &["init", dir.to_str().unwrap()], "");

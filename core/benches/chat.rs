@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench chat -- [READERS [LINES [RATE]]]`: 4 speakers say LINES lines (20,000) as fast as they are stored, or RATE a second
 //! together, and READERS members (32) listen.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
 
 use mesyx_core::admin::NewAccount;
 use mesyx_core::{Core, Settings};

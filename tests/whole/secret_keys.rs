@@ -497,6 +497,8 @@ fn sealing_anew_killed_ten_times_ends_with_every_message_once() {
     instance.start();
     let said = instance.proven(&["keyset", "reseal", "alice", "--from", &old, "--to", "default"]);
     assert!(said.contains("0 remain"), "{said}");
+    // A server that was killed may need a moment longer to get its port back.
+    crate::support::until("it listens for IMAP", || std::net::TcpStream::connect(("127.0.0.1", instance.imap)).is_ok());
     let mut subjects = instance.subjects();
     subjects.sort();
     let mut expected: Vec<String> = (0..come).map(|number| format!("number {number}")).collect();

@@ -231,7 +231,7 @@ fn a_process_has_no_secrets_of_the_server_and_is_started_again() {
     // The listening socket was open all the time, at the same address.
     assert_eq!(count(&demo, &demo.user("alice"), "INBOX"), 0);
     let children: Vec<_> = children(demo.pid()).into_iter().map(|(pid, _)| pid).collect();
-    assert_eq!(children.len(), 3);
+    assert_eq!(children.len(), 5);
     // However the server ends, its bridges end with it.
     let dir = demo.kill();
     until("they are gone", || children.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));

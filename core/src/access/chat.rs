@@ -126,6 +126,8 @@ impl AccessSession {
 
     pub(super) async fn list_conversations(&self) -> Result<Vec<ConversationInfo>, Error> {
         let user = self.keys.member.id;
+        // Who was told of a line asks here where it belongs, perhaps before the store's event of a new conversation has been seen.
+        self.keys.conversations.touch();
         let known = self.shared.conversations(&self.keys).await?;
         let mailboxes = self.shared.store.mailboxes(user).await.map_err(stored)?;
         let mut found = Vec::new();
@@ -180,6 +182,7 @@ impl AccessSession {
             let mailbox = self.shared.make_conversation(user, &conversation).await?;
             return self.info(mailbox, conversation).await;
         }
+        self.keys.conversations.touch();
         let known = self.shared.conversations(&self.keys).await?;
         let found = known.iter().find(|(_, known)| **known == conversation).map(|(mailbox, _)| *mailbox);
         self.info(found.ok_or_else(not_found)?, conversation).await

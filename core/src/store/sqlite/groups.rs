@@ -440,7 +440,11 @@ pub(super) fn said(
     let marker: Uid = tx
         .sql("SELECT marker FROM members WHERE grp = ? AND user = ?")?
         .query_row(params![view.grp, view.user], |row| row.get(0))?;
-    if marker + 1 == uid {
+    // The marker says for every line up to it that it was read: it must not come past one that was taken back to unread.
+    let taken_back: bool = tx
+        .sql("SELECT EXISTS (SELECT 1 FROM group_flags WHERE grp = ? AND user = ? AND uid <= ? AND seen = 0 AND NOT gone)")?
+        .query_row(params![view.grp, view.user, marker], |row| row.get(0))?;
+    if marker + 1 == uid && !taken_back {
         perform(tx, Operation::ReadTo { group, user: author, placement })?;
     } else {
         let flags = vec!["\\Seen".to_owned()];

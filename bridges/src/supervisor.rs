@@ -259,6 +259,20 @@ impl Supervisor {
 
     /// Starts a bridge; one of the same name must have been stopped before.
     pub fn start(&self, prepared: Prepared) {
+        self.start_in(&mut self.bridges(), prepared);
+    }
+
+    /// Does `first`, which may let others ask which bridge brings messages where, and starts bridges before anybody is answered: nobody
+    /// is told that there is none because it was not started yet. `first` must not call this supervisor itself.
+    pub fn start_all(&self, all: Vec<Prepared>, first: impl FnOnce()) {
+        let mut bridges = self.bridges();
+        first();
+        for prepared in all {
+            self.start_in(&mut bridges, prepared);
+        }
+    }
+
+    fn start_in(&self, bridges: &mut BTreeMap<String, Supervised>, prepared: Prepared) {
         let name = prepared.manifest.name.clone();
         self.sockets.close_others(&name, &prepared.bridge.listeners());
         let monitor = Arc::new(Monitor::new(&prepared, self.changed.clone()));
@@ -275,7 +289,7 @@ impl Supervisor {
             current,
         };
         let task = tokio::spawn(keeper.keep());
-        self.bridges().insert(name, Supervised { prepared, monitor, stop, host, task });
+        bridges.insert(name, Supervised { prepared, monitor, stop, host, task });
         self.changed.send_modify(|count| *count += 1);
     }
 

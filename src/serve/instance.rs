@@ -79,10 +79,7 @@ impl Instance {
             certificates: certificates.subscribe(),
         });
         let supervisor = Arc::new(Supervisor::new(services, sockets, RestartPolicy::default()));
-        for bridge in checked.bridges {
-            supervisor.start(bridge);
-        }
-        core.start_queue(Arc::new(Outbound(Arc::clone(&supervisor))));
+        supervisor.start_all(checked.bridges, || core.start_queue(Arc::new(Outbound(Arc::clone(&supervisor)))));
         Ok(Arc::new(Self {
             core,
             supervisor,

@@ -18,7 +18,12 @@ const RECORDS: &str = "@ IN SOA ns hostmaster 1 3600 600 86400 60\n@ IN NS ns\nn
 
 fn program(name: &str) -> Command {
     let places = ["/usr/sbin", "/usr/bin"].map(|place| Path::new(place).join(name));
-    Command::new(places.into_iter().find(|path| path.exists()).unwrap_or_else(|| panic!("BIND is missing; tests/run installs it")))
+    Command::new(
+        places
+            .into_iter()
+            .find(|path| path.exists())
+            .unwrap_or_else(|| panic!("BIND is missing; tests/run installs it")),
+    )
 }
 
 fn run(command: &mut Command) -> Output {

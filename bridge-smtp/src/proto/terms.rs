@@ -57,7 +57,7 @@ pub struct TlsInfo {
 /// What must happen next.
 #[derive(Debug)]
 pub enum Step {
-    /// All input was consumed: send [`Session::output`], then give more. The other steps want an [`Answer`] first.
+    /// All input was consumed: send [`super::Session::output`], then give more. The other steps want an [`Answer`] first.
     Read,
     /// Is this address ours? Answer with [`Answer::Recipient`].
     Recipient(Address),
@@ -72,10 +72,10 @@ pub enum Step {
     },
     /// Take the message. Answer with [`Answer::Taken`] when it is durable.
     Take(Box<Incoming>),
-    /// Send [`Session::output`], then begin the TLS handshake with the bytes that come from the socket from now on.
+    /// Send [`super::Session::output`], then begin the TLS handshake with the bytes that come from the socket from now on.
     /// Bytes that were read before must not exist. Answer with [`Answer::Tls`].
     StartTls,
-    /// Send [`Session::output`] and end the connection.
+    /// Send [`super::Session::output`] and end the connection.
     Close,
 }
 

@@ -7,7 +7,7 @@
 //! guests alone lives here only.
 //!
 //! What must hold:
-//! - everything that a client is sent goes through [`Server::send`], which gives labels and tags as the client asked for them;
+//! - everything that a client is sent goes through `Server::send`, which gives labels and tags as the client asked for them;
 //! - while a command waits for the host, its client's next commands wait too, so that answers come in the order of the commands;
 //! - a guest never has the nick of an account; a person is removed once it has neither clients nor groups.
 

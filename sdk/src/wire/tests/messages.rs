@@ -210,7 +210,10 @@ async fn conversations_cross() {
     (said.style, said.kind, said.conversation) = (Style::Instant, Kind::Message, Some(to.clone()));
     ann.submit(said).await.unwrap();
     let text = |event| match event {
-        ChatEvent::Line(line) if line.line.text == "hello" => Some(line.nick.clone()),
+        // Guests are told which group a line is of.
+        ChatEvent::Line(line) | ChatEvent::GroupLine { line, .. } if line.line.text == "hello" => {
+            Some(line.nick.clone())
+        }
         _ => None,
     };
     assert_eq!(hear(&mut live, text).await, "ann");

@@ -207,14 +207,16 @@ proptest! {
             once.best().map(|best| best.fingerprint.clone()),
             twice.best().map(|best| best.fingerprint.clone())
         );
-        // When one that had been replaced was first seen is all that may still change; and that one which came in an attachment, which
-        // counts for nothing, comes back.
+        // Of one that had been replaced, when it was first seen may still change, and that a sighting of it was authenticated is
+        // remembered, as if it had come first; and one which came in an attachment, which counts for nothing, comes back.
         let mut thrice = twice.clone();
         history.iter().for_each(|event| happen(&mut thrice, event));
         for contact in [&mut twice, &mut thrice] {
             contact.certificates.retain(|known| known.source != Source::Seen);
             contact.aside.retain(|known| known.source != Source::Seen);
-            contact.certificates.iter_mut().chain(&mut contact.aside).for_each(|known| known.first = 0);
+            contact.certificates.iter_mut().chain(&mut contact.aside).for_each(|known| {
+                (known.first, known.authenticated) = (0, false);
+            });
         }
         prop_assert_eq!(twice, thrice);
     }

@@ -39,7 +39,8 @@ pub(crate) async fn run(settings: &Settings, host: Arc<dyn Host>) -> Result<(), 
     let shared = Arc::new(Shared { host: Arc::clone(&host), limits, shares, tls, stopping, places });
     let mut accepting = JoinSet::new();
     for listener in &settings.listeners {
-        let socket = listen(listener, &*host).await?;
+        let spec = ListenSpec { name: listener.name.clone(), address: listener.address };
+        let socket = spec.open(&*host).await?;
         accepting.spawn(accept(listener.clone(), socket, Arc::clone(&shared)));
     }
     host.health(Health::Ready);
@@ -58,18 +59,6 @@ fn server_tls(settings: &Settings, host: &dyn Host) -> Result<Option<ServerTls>,
         Err(_) if settings.listeners.iter().all(|listener| listener.plain_auth_without_tls) => Ok(None),
         Err(error) => Err(Fatal::new(format!("imap has no certificates to serve TLS with: {error}"))),
     }
-}
-
-async fn listen(listener: &Listener, host: &dyn Host) -> Result<TcpListener, Fatal> {
-    let failed =
-        |why: String| Fatal::new(format!("imap can't listen on {} ({}): {why}", listener.address, listener.name));
-    let spec = ListenSpec { name: listener.name.clone(), address: listener.address };
-    let socket = host.listen(&spec).await.map_err(|error| failed(error.to_string()))?;
-    socket.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
-    let socket = TcpListener::from_std(socket).map_err(|error| failed(error.to_string()))?;
-    let address = socket.local_addr().map_err(|error| failed(error.to_string()))?;
-    host.health(Health::Listening { name: listener.name.clone(), address });
-    Ok(socket)
 }
 
 /// Takes connections of one listener; returns when all of them have ended after the stop.

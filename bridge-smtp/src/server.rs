@@ -8,7 +8,6 @@ use crate::proto::{Role, Settings};
 use crate::unanswered::Unanswered;
 use crate::verify::{Claims, Gate, Verifier};
 use mesyx_sdk::{Fatal, Health, Host, ServerTls};
-use std::net::TcpListener as StdListener;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -57,7 +56,7 @@ pub(crate) async fn serve(
     let (stop, stopping) = watch::channel(false);
     let mut listeners = Vec::new();
     for listener in &checked.listeners {
-        listeners.push((bind(&*host, listener).await?, Arc::new(listener.clone())));
+        listeners.push((listener.spec.open(&*host).await?, Arc::new(listener.clone())));
     }
     let shared = Arc::new(Shared {
         protocol,
@@ -95,15 +94,6 @@ fn strangers(host: &dyn Host, checked: &Checked) -> Result<Option<Strangers>, Fa
     let verifier = Verifier::new(verify, dns, host.hostname());
     let verifier = verifier.map_err(|error| Fatal::new(format!("checking who mail comes from: {error}")))?;
     Ok(Some(Strangers { gate: Gate::new(verify), verifier }))
-}
-
-async fn bind(host: &dyn Host, listener: &CheckedListener) -> Result<TcpListener, Fatal> {
-    let failed = |error: &dyn std::fmt::Display| Fatal::new(format!("listener {}: {error}", listener.spec.name));
-    let socket: StdListener = host.listen(&listener.spec).await.map_err(|error| failed(&error))?;
-    let address = socket.local_addr().map_err(|error| failed(&error))?;
-    let socket = TcpListener::from_std(socket).map_err(|error| failed(&error))?;
-    host.health(Health::Listening { name: listener.spec.name.clone(), address });
-    Ok(socket)
 }
 
 fn server_tls(host: &dyn Host, checked: &Checked) -> Result<Option<ServerTls>, Fatal> {

@@ -1,8 +1,8 @@
 //! What Mesyx gives a bridge.
 
 use crate::{
-    Address, Answer, ByteBudget, Certificates, Domain, Envelope, Error, Grant, Group, LiveFeed, MessageId, Question,
-    Secret, Session, Signal, UserId, chat,
+    Address, Answer, ByteBudget, Certificates, Domain, Envelope, Error, Fatal, Grant, Group, LiveFeed, MessageId,
+    Question, Secret, Session, Signal, UserId, chat,
 };
 use async_trait::async_trait;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -186,6 +186,23 @@ pub struct ListenSpec {
     pub name: String,
     /// Address and port. Port 0 asks for any free port.
     pub address: SocketAddr,
+}
+
+impl ListenSpec {
+    /// Asks the host for the socket, and tells it that the socket accepts connections ([`Health::Listening`]).
+    ///
+    /// # Errors
+    /// Where the host does not give it; the text names the socket, its address, and why.
+    pub async fn open(&self, host: &dyn Host) -> Result<tokio::net::TcpListener, Fatal> {
+        let failed = |why: &dyn std::fmt::Display| {
+            Fatal::new(format!("the listener {} can't listen on {}: {why}", self.name, self.address))
+        };
+        let socket = host.listen(self).await.map_err(|error| failed(&error))?;
+        let socket = tokio::net::TcpListener::from_std(socket).map_err(|error| failed(&error))?;
+        let address = socket.local_addr().map_err(|error| failed(&error))?;
+        host.health(Health::Listening { name: self.name.clone(), address });
+        Ok(socket)
+    }
 }
 
 /// How a bridge does.

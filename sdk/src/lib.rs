@@ -24,7 +24,7 @@
 //! use mesyx_sdk::*;
 //! use std::sync::Arc;
 //! use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-//! use tokio::net::{TcpListener, TcpStream};
+//! use tokio::net::TcpStream;
 //!
 //! #[derive(serde::Deserialize, schemars::JsonSchema)]
 //! struct Settings {
@@ -51,12 +51,8 @@
 //!     }
 //!
 //!     async fn run(&self, host: Arc<dyn Host>) -> Result<(), Fatal> {
-//!         let fatal = |error: &dyn std::fmt::Display| Fatal::new(format!("lines: {error}"));
 //!         let spec = ListenSpec { name: "lines".into(), address: self.0.listen };
-//!         let listener = host.listen(&spec).await.map_err(|error| fatal(&error))?;
-//!         let listener = TcpListener::from_std(listener).map_err(|error| fatal(&error))?;
-//!         let address = listener.local_addr().map_err(|error| fatal(&error))?;
-//!         host.health(Health::Listening { name: spec.name, address });
+//!         let listener = spec.open(&*host).await?;
 //!         host.health(Health::Ready);
 //!         loop {
 //!             let connection = tokio::select! {

@@ -134,7 +134,7 @@ fn blind_recipients_are_not_named_to_anybody() {
     until("both are there", || hop.taken().iter().map(|taken| taken.to.len()).sum::<usize>() == 2);
     for taken in hop.taken() {
         let content = String::from_utf8(taken.content).unwrap();
-        for secret in ["hidden", "other@", "more@", "Bcc"] {
+        for secret in ["hidden", "other@", "more@", "Bcc:"] {
             assert!(!content.contains(secret), "{secret} shows in\n{content}");
         }
     }

@@ -76,7 +76,8 @@ pub(super) async fn run(settings: &Settings, host: Arc<dyn Host>) -> Result<(), 
         tasks.spawn(hear_groups(Arc::clone(&shared)));
     }
     for listener in &settings.listeners {
-        let socket = listen(listener, &*host).await?;
+        let spec = ListenSpec { name: listener.name.clone(), address: listener.address };
+        let socket = spec.open(&*host).await?;
         tasks.spawn(accept(listener.clone(), socket, Arc::clone(&shared)));
     }
     host.health(Health::Ready);
@@ -130,18 +131,6 @@ async fn hear_groups(shared: Arc<Shared>) {
             () = tokio::time::sleep(Duration::from_secs(10)) => {}
         }
     }
-}
-
-async fn listen(listener: &Listener, host: &dyn Host) -> Result<TcpListener, Fatal> {
-    let failed =
-        |why: String| Fatal::new(format!("irc-client can't listen on {} ({}): {why}", listener.address, listener.name));
-    let spec = ListenSpec { name: listener.name.clone(), address: listener.address };
-    let socket = host.listen(&spec).await.map_err(|error| failed(error.to_string()))?;
-    socket.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
-    let socket = TcpListener::from_std(socket).map_err(|error| failed(error.to_string()))?;
-    let address = socket.local_addr().map_err(|error| failed(error.to_string()))?;
-    host.health(Health::Listening { name: listener.name.clone(), address });
-    Ok(socket)
 }
 
 /// Takes connections of one listener; returns when all of them have ended after the stop.

@@ -10,7 +10,7 @@ use super::{StoreError, groups, queue, records};
 use crate::operation::Operation;
 use crate::store::{LineNumbers, LineRange, NewConversation, Speaking, Written};
 use mesyx_sdk::{MailboxId, MessageId, PlacementId, Uid, UserId};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Rows, params};
 
 /// Carries out [`crate::store::Write::Speak`]. `prepared` has one element for each copy, and one for the content that leaves.
 pub(super) fn speak(tx: &mut Tx<'_>, line: Speaking, prepared: &[Prepared]) -> Result<(Written, Vec<Uid>), StoreError> {
@@ -102,9 +102,17 @@ pub(super) fn lines(
         want.columns()
     );
     let mut select = connection.prepare_cached(&sql)?;
-    let mut gathering = Gathering::new(connection, of, want);
+    let rows = select.query(params![id, range.after, range.before, range.limit])?;
+    gathered(Gathering::new(connection, of, want), rows, range.last)
+}
+
+/// Lines and whether they were read, from rows that have the UID and that behind what [`Want::columns`] names; `backwards`: the last line first.
+pub(super) fn gathered(
+    mut gathering: Gathering<'_>,
+    mut rows: Rows<'_>,
+    backwards: bool,
+) -> Result<Vec<(FoundPart, bool)>, StoreError> {
     let mut seen = Vec::new();
-    let mut rows = select.query(params![id, range.after, range.before, range.limit])?;
     while let Some(row) = rows.next()? {
         if !gathering.take(row.get(8)?, row)? {
             break;
@@ -112,7 +120,7 @@ pub(super) fn lines(
         seen.push(row.get(9)?);
     }
     let mut lines: Vec<_> = gathering.done().into_iter().zip(seen).collect();
-    if range.last {
+    if backwards {
         lines.reverse();
     }
     Ok(lines)

@@ -1,6 +1,7 @@
 //! A group as one of its members sees it: the lines of the epochs whose keys the member has, with the member's own flags.
 
 use super::StoreError;
+use super::conversations::gathered;
 use super::flags::FlagReader;
 use super::read::{FoundPart, Gathering, ReaderOf, Want, shown};
 use crate::id::{KeysetId, RecordId, SessionKeyId, mailbox_id_for_role};
@@ -295,20 +296,8 @@ pub(super) fn lines(
         want.columns()
     );
     let mut select = connection.prepare_cached(&sql)?;
-    let mut gathering = Gathering::of_group(connection, of, want, &view);
-    let mut seen = Vec::new();
-    let mut rows = select.query(params![view.grp, view.user, view.mailbox, range.after, range.before, range.limit])?;
-    while let Some(row) = rows.next()? {
-        if !gathering.take(row.get(8)?, row)? {
-            break;
-        }
-        seen.push(row.get(9)?);
-    }
-    let mut lines: Vec<_> = gathering.done().into_iter().zip(seen).collect();
-    if range.last {
-        lines.reverse();
-    }
-    Ok(lines)
+    let rows = select.query(params![view.grp, view.user, view.mailbox, range.after, range.before, range.limit])?;
+    gathered(Gathering::of_group(connection, of, want, &view), rows, range.last)
 }
 
 /// The views of a user, as mailboxes; their names say nothing.

@@ -103,8 +103,12 @@ impl Shared {
         Ok(())
     }
 
-    /// Reads a file of secret keys for a keyset: each must be the secret part of one of its certificates, or of one that was among them
-    /// when messages were sealed.
+    /// Reads a file of secret keys for a keyset. Those count that are the secret part of one of its certificates, or of one that was among
+    /// them when messages were sealed; others in the file open nothing and are left out, as a file that was taken from here may hold the
+    /// key of a certificate that was replaced since.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] where the file is refused, or none of its keys counts.
     async fn read_for(
         &self,
         user: UserId,
@@ -115,34 +119,35 @@ impl Shared {
         let (file, passphrase) = (file.clone(), passphrase.cloned());
         let read = tokio::task::spawn_blocking(move || read_secret_keys(file.expose(), passphrase.as_ref()));
         let secrets = read.await.map_err(|error| broken(&error))?.map_err(|error| refused(&error))?;
-        let present = |secret: &&Cert| {
+        let present = |secret: &Cert| {
             let mut known = keyset.certificates().iter();
             known.any(|certificate| certificate.fingerprint() == secret.fingerprint())
         };
-        let others: Vec<&Cert> = secrets.iter().filter(|secret| !present(secret)).collect();
-        if others.is_empty() {
+        if secrets.iter().all(present) {
             return Ok(secrets);
         }
         let used = self.store.sealed_use(user).await.map_err(stored)?;
         let stored = self.store.secrets(user).await.map_err(stored)?.secret_keys;
         let of_keyset = stored.iter().filter(|stored| stored.keyset == Some(keyset.id)).flat_map(|stored| &stored.held);
         let held: Vec<&Held> = of_keyset.collect();
-        for secret in others {
+        let counts = |secret: &Cert| {
             let Held { fingerprint, keys } = holding(secret);
             let opens =
                 |used: &SealedUse| used.keyset == keyset.id && used.recipients.iter().any(|id| keys.contains(id));
-            if !used.iter().any(opens) && !held.iter().any(|held| held.fingerprint == fingerprint) {
-                let own: Vec<_> = keyset.certificates().iter().map(|cert| cert.fingerprint().to_hex()).collect();
-                let text = format!(
-                    "the file holds the secret key of {}, which is no certificate of keyset {}, and no message there is sealed to it: give that of {}",
-                    secret.fingerprint(),
-                    keyset.name,
-                    own.join(" or ")
-                );
-                return Err(Error::new(ErrorKind::Invalid, text));
-            }
+            present(secret) || used.iter().any(opens) || held.iter().any(|held| held.fingerprint == fingerprint)
+        };
+        let (counting, others): (Vec<Cert>, Vec<Cert>) = secrets.into_iter().partition(counts);
+        if !counting.is_empty() {
+            return Ok(counting);
         }
-        Ok(secrets)
+        let hex = |certs: &[Cert]| certs.iter().map(|cert| cert.fingerprint().to_hex()).collect::<Vec<_>>();
+        let text = format!(
+            "the file holds the secret key of {}, which is no certificate of keyset {}, and no message there is sealed to it: give that of {}",
+            hex(&others).join(" and "),
+            keyset.name,
+            hex(keyset.certificates()).join(" or ")
+        );
+        Err(Error::new(ErrorKind::Invalid, text))
     }
 
     async fn write_keys(&self, write: KeyWrite) -> Result<Written, Error> {

@@ -106,6 +106,28 @@ async fn the_key_of_a_replaced_certificate_leaves_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_taken_from_here_comes_back_though_one_of_its_keys_opens_nothing_any_more() {
+    let (_place, core) = Place::with_users().await;
+    deliver(&core, &["alice@example.org"], &letter(1)).await;
+    let replaced_by_another = async |secret: bool| {
+        let keysets = core.keysets("alice").await.unwrap();
+        let first = keysets[0].certificates[0].fingerprint.clone();
+        let (public, elsewhere) = made_elsewhere(None);
+        core.change_certificates("alice", "default", vec![public], CertificateChange::Replace(first)).await.unwrap();
+        if secret {
+            core.bring_keyset_online("alice", "default", proof("alice"), &elsewhere, None).await.unwrap();
+        }
+    };
+    // The file holds the first key, to which a message is sealed, and the second, to which none is nor can be any more.
+    replaced_by_another(true).await;
+    let file = offline(&core, "default", None).await;
+    replaced_by_another(false).await;
+    core.bring_keyset_online("alice", "default", proof("alice"), &file, None).await.unwrap();
+    let session = login(&core, "alice").await;
+    assert_eq!(bodies(&session, inbox(&session).await).await, [letter(1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_key_of_a_replaced_certificate_seals_its_messages_anew() {
     let (_place, core) = Place::with_users().await;
     let (_, second) = with_a_replaced_certificate(&core).await;

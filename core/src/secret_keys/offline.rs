@@ -4,6 +4,7 @@ use super::damaged;
 use crate::admin::Proof;
 use crate::core::{Core, Shared};
 use crate::errors::broken;
+use crate::keys::import::MOST_SECRET_KEYS;
 use crate::store::{KeyWrite, KeysetMove, Shown, Written};
 use mesyx_sdk::{Error, ErrorKind, Secret, UserId};
 use openpgp::Cert;
@@ -119,6 +120,15 @@ impl Core {
             if !secrets.iter().any(|secret| secret.fingerprint() == other.fingerprint()) {
                 secrets.push(other);
             }
+        }
+        if secrets.len() > MOST_SECRET_KEYS {
+            // What could not be read back from one file could never be taken offline again.
+            let text = format!(
+                "keyset {} would have the secret keys of {} certificates here, more than {MOST_SECRET_KEYS}: nothing was changed; seal its messages to another keyset first (`mesyx keyset reseal`)",
+                keyset.name,
+                secrets.len()
+            );
+            return Err(Error::new(ErrorKind::Invalid, text));
         }
         let wrapped = master.wrapping_key(user).wrap(Some(keyset.id), &secrets).map_err(|error| damaged(&error))?;
         let keyset_move = KeysetMove { user, keyset: keyset.id, shown: Shown::Opened };

@@ -128,6 +128,25 @@ async fn a_file_taken_from_here_comes_back_though_one_of_its_keys_opens_nothing_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_keyset_takes_no_more_secret_keys_than_can_leave_again() {
+    let (_place, core) = Place::with_users().await;
+    let mut refused = None;
+    for number in 0..32 {
+        let first = core.keysets("alice").await.unwrap()[0].certificates[0].fingerprint.clone();
+        let (public, secret) = made_elsewhere(None);
+        core.change_certificates("alice", "default", vec![public], CertificateChange::Replace(first)).await.unwrap();
+        if let Err(error) = core.bring_keyset_online("alice", "default", proof("alice"), &secret, None).await {
+            refused = Some((number, error));
+        }
+    }
+    let (number, error) = refused.unwrap();
+    assert_eq!((number, error.kind()), (31, ErrorKind::Invalid), "the first was made here: {error}");
+    let file = offline(&core, "default", None).await;
+    assert!(!core.keysets("alice").await.unwrap()[0].secret_here);
+    core.bring_keyset_online("alice", "default", proof("alice"), &file, None).await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_key_of_a_replaced_certificate_seals_its_messages_anew() {
     let (_place, core) = Place::with_users().await;
     let (_, second) = with_a_replaced_certificate(&core).await;

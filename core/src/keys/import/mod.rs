@@ -148,11 +148,12 @@ pub fn read_secret_key_within(
     unlock::unlock(limits, certificate, passphrase)
 }
 
-/// Most secret keys of one file.
-const MOST_SECRET_KEYS: usize = 4;
+/// Most certificates whose secret keys a keyset holds here, and so most of one file: those of a keyset that are in use at once, and
+/// as many that were replaced.
+pub const MOST_SECRET_KEYS: usize = 32;
 
-/// As [`read_secret_key`], of a file with one secret key or a few, all locked with one passphrase or none; each within the limits
-/// by itself.
+/// As [`read_secret_key`], of a file with the secret keys of up to [`MOST_SECRET_KEYS`] certificates, all locked with one passphrase or
+/// none; each within the limits by itself.
 ///
 /// # Errors
 /// As there.

@@ -404,6 +404,11 @@ impl Supervisor {
             (Arc::clone(&supervised.prepared.bridge), host)
         };
         let left = u64::try_from(job.deadline.0.saturating_sub(Timestamp::now().0)).unwrap_or(0);
+        if left == 0 {
+            // The bridge may be quick enough for a message that its sender was told of by then.
+            let why = format!("its time was over before it was handed to the bridge {name}");
+            return all(why, DeferScope::Recipient, false);
+        }
         let attempt = tokio::spawn(async move { bridge.deliver(host, job).await });
         // Whoever gives up waiting gives the attempt up too.
         let _ends = AbortOnDrop(attempt.abort_handle());

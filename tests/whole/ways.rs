@@ -32,7 +32,7 @@ fn mail_goes_round(way: Way) {
     crate::support::deliver(demo.address("smtp"), &alice.address, &format!("Subject: one MiB\r\n\r\n{large}"));
     crate::support::deliver(demo.address("smtp"), &alice.address, "Subject: small\r\n\r\nhello\r\n");
     let script = "
-import imaplib, smtplib, ssl, sys
+import imaplib, smtplib, ssl, sys, time
 imap, imaps, submission, ca, alice, bob, pa, pb, domain = sys.argv[1:]
 context = ssl.create_default_context(cafile=ca)
 box = imaplib.IMAP4_SSL('localhost', int(imaps), ssl_context=context)
@@ -60,10 +60,11 @@ try:
 except imaplib.IMAP4.error:
     pass
 box.select('INBOX')
-for _ in range(200):
+for _ in range(600):
     box.noop()
     if box.search(None, 'SUBJECT', '\"from bob\"')[1] != [b'']:
         break
+    time.sleep(0.1)
 else:
     raise SystemExit('it never came')
 box.logout()

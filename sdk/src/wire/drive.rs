@@ -279,12 +279,16 @@ async fn attempt<B: Bridge>(
     let count = deliver.recipients.len();
     let left = deliver.deadline.saturating_sub(Timestamp::now().0);
     let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+    let late = || vec![deferred("the message did not reach the bridge in time", false); count];
+    if left.is_zero() {
+        return late();
+    }
     let job = match timeout(left, fetch(life, deliver)).await {
         Ok(Ok(job)) => job,
         Ok(Err(error)) => {
             return vec![deferred(&format!("the message did not reach the bridge: {error}"), false); count];
         }
-        Err(_) => return vec![deferred("the message did not reach the bridge in time", false); count],
+        Err(_) => return late(),
     };
     // A task of its own, so that a panic ends there.
     let mut task = AbortOnDrop(tokio::spawn(async move { bridge.deliver(Arc::new(host), job).await }));

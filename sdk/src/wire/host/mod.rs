@@ -312,6 +312,12 @@ impl RemoteBridge {
     pub async fn deliver(&self, job: Delivery) -> Vec<Outcome> {
         let count = job.recipients.len();
         let left = u64::try_from(job.deadline.0.saturating_sub(Timestamp::now().0)).unwrap_or(0);
+        if left == 0 {
+            // The bridge may be quick enough for a message that the host has given up by then.
+            let why = "its time was over before it was handed to the bridge".to_owned();
+            let scope = DeferScope::Recipient;
+            return vec![Outcome::Deferred { why, retry_after: None, scope, maybe_sent: false }; count];
+        }
         let deadline = Instant::now() + Duration::from_millis(left);
         let handed = AtomicBool::new(false);
         let why = match timeout_at(deadline, self.link.attempt(job, &handed)).await {

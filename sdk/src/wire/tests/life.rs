@@ -1,7 +1,7 @@
 //! A bridge's life, told by both ends.
 
 use super::super::host::{BuildError, Built, Limits};
-use super::stage::{Ends, PATIENCE, Wired, ends, sum, wired, wired_as};
+use super::stage::{Ends, PATIENCE, Wired, ends, pass, sum, wired, wired_as};
 use crate::{
     Answer, Config, Content, DeferScope, Delivery, Dsn, ErrorKind, Grant, ListenSpec, MemoryHost, MessageId, Outcome,
     Question, Recipient, Timestamp,
@@ -22,6 +22,10 @@ fn job(to: &[&str], content: Vec<u8>, within: Duration) -> Delivery {
         deadline: Timestamp(Timestamp::now().0 + i64::try_from(within.as_millis()).unwrap()),
         content: Content::from(content),
     }
+}
+
+fn echo() -> Question {
+    Question { bridge: "puppet".into(), asker: "x".into(), user: None, name: "echo".into(), args: vec![] }
 }
 
 /// Why each was deferred, and whether it may have been sent.
@@ -82,9 +86,9 @@ async fn a_bridge_that_vanishes_takes_its_deliveries_with_it() {
     let bridge = both.bridge.clone();
     let delivery = tokio::spawn(async move { bridge.deliver(job(&["hang", "ok"], vec![], PATIENCE)).await });
     let asked = both.bridge.clone();
-    let echo = Question { bridge: "puppet".into(), asker: "x".into(), user: None, name: "echo".into(), args: vec![] };
+    tokio::task::yield_now().await;
     // Answered, so the delivery that went before it has arrived.
-    asked.answer(echo.clone()).await.unwrap();
+    asked.answer(echo()).await.unwrap();
     // All that holds its end of the connection.
     let Wired { remote, run, life, .. } = both;
     life.abort();
@@ -94,7 +98,7 @@ async fn a_bridge_that_vanishes_takes_its_deliveries_with_it() {
     assert_eq!(deferred(&outcomes), [(gone, true), (gone, true)]);
     assert_eq!(timeout(PATIENCE, run).await.unwrap().unwrap().unwrap_err().to_string(), gone);
     assert_eq!(deferred(&asked.deliver(job(&["ok"], vec![], PATIENCE)).await), [("the bridge is not running", false)]);
-    assert_eq!(asked.answer(echo).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(asked.answer(echo()).await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test]
@@ -117,10 +121,18 @@ async fn deliveries_have_an_outcome_for_each_recipient() {
     assert_eq!(deferred(&short), [("the bridge gave a wrong number of outcomes", true); 2]);
     let panicked = bridge.deliver(job(&["panic"], vec![], PATIENCE)).await;
     assert_eq!(deferred(&panicked), [("the bridge failed inside its delivery", true)]);
-    let hung = bridge.deliver(job(&["hang"], vec![], Duration::from_millis(300))).await;
+    let hung = tokio::spawn({
+        let bridge = bridge.clone();
+        async move { bridge.deliver(job(&["hang"], vec![], PATIENCE)).await }
+    });
+    tokio::task::yield_now().await;
+    // Answered, so the delivery that went before it has arrived.
+    bridge.answer(echo()).await.unwrap();
+    pass(PATIENCE).await;
+    let hung = timeout(PATIENCE, hung).await.unwrap().unwrap();
     assert!(deferred(&hung)[0].1, "{hung:?}");
     let late = bridge.deliver(job(&["ok"], vec![], Duration::ZERO)).await;
-    assert!(!matches!(late[0], Outcome::Delivered { .. }));
+    assert_eq!(deferred(&late), [("its time was over before it was handed to the bridge", false)]);
     // It serves all the same.
     assert!(matches!(bridge.deliver(job(&["ok"], vec![], PATIENCE)).await[0], Outcome::Delivered { .. }));
 }
@@ -133,10 +145,10 @@ async fn deliveries_run_side_by_side_within_their_number() {
         let bridge = both.bridge.clone();
         tokio::spawn(async move { bridge.deliver(job(&["hang"], vec![], PATIENCE)).await })
     });
-    let question =
-        Question { bridge: "puppet".into(), asker: String::new(), user: None, name: "echo".into(), args: vec![] };
-    both.bridge.answer(question).await.unwrap();
-    let full = both.bridge.deliver(job(&["ok"], vec![], Duration::from_millis(100))).await;
+    tokio::task::yield_now().await;
+    both.bridge.answer(echo()).await.unwrap();
+    let waits = both.bridge.deliver(job(&["ok"], vec![], PATIENCE / 2));
+    let (full, ()) = tokio::join!(waits, pass(PATIENCE / 2));
     assert_eq!(deferred(&full), [("the bridge did not answer in time", false)], "it was never handed over");
     // Given up by who waits for it, it makes room.
     one.abort();

@@ -23,6 +23,14 @@ pub(super) const THROUGH_THE_WIRE: bool = true;
 /// Long enough for a slow machine; passed only where something hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Has so much time pass at once for all that waits, so that no test depends on how fast this machine is. What is to begin before must
+/// be seen to have begun.
+pub(super) async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 type Hosts = mpsc::UnboundedSender<Arc<dyn Host>>;
 
 /// Where a puppet's host is handed to its test, by a number in its configuration.

@@ -1,9 +1,9 @@
 //! The bridge's configuration.
 
+use mesyx_sdk::config::check_listeners;
 use mesyx_sdk::{Config, ConfigErrors};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -131,27 +131,9 @@ impl Settings {
     }
 
     fn check_listeners(&self, errors: &mut ConfigErrors) {
-        if self.listeners.is_empty() {
-            errors.push("listeners", "there is no listener", "name one, or leave the bridge out");
-        }
-        let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+        check_listeners(self.listeners.iter().map(|listener| (&*listener.name, Some(listener.address))), errors);
         for (index, listener) in self.listeners.iter().enumerate() {
             let at = |key: &str| format!("listeners[{index}].{key}");
-            let named = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-            if listener.name.is_empty() || !listener.name.bytes().all(named) {
-                let fix = "use lower-case letters, digits and -, such as imaps";
-                errors.push(at("name"), format!("'{}' is no listener's name", listener.name.escape_default()), fix);
-            }
-            if !names.insert(&listener.name) {
-                errors.push(at("name"), format!("the name '{}' is taken", listener.name), "give each its own name");
-            }
-            if listener.address.port() != 0 && !addresses.insert(listener.address) {
-                errors.push(
-                    at("address"),
-                    format!("{} is taken", listener.address),
-                    "give each its own address or port",
-                );
-            }
             if listener.plain_auth_without_tls {
                 if !listener.address.ip().is_loopback() {
                     let what = format!("passwords would travel unprotected to {}", listener.address);
@@ -212,9 +194,9 @@ mod tests {
         assert_eq!(
             paths,
             [
-                "listeners[0].plain_auth_without_tls",
                 "listeners[1].name",
                 "listeners[1].address",
+                "listeners[0].plain_auth_without_tls",
                 "limits.connections",
                 "limits.idle_seconds",
             ]

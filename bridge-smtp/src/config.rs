@@ -6,10 +6,10 @@ use crate::proto;
 use crate::proxy::Network;
 use crate::verify::{self, VerifyConfig};
 use mesyx_net::{DnsConfig, HttpsConfig};
+use mesyx_sdk::config::check_listeners;
 use mesyx_sdk::{ConfigErrors, ListenSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -224,17 +224,16 @@ pub(crate) fn check_smtp(config: &SmtpConfig) -> Result<(Checked, outbound::Plan
 /// Checks the values that the schema can't; `prefix` names listeners that have no name.
 pub(crate) fn check(listeners: &[Listener], limits: &LimitsConfig, prefix: &str) -> Result<Checked, ConfigErrors> {
     let mut errors = ConfigErrors::default();
-    let mut names = HashSet::new();
     let mut checked = Vec::new();
-    if listeners.is_empty() {
-        errors.push("listeners", "there is no listener", "add one, or take the bridge out of the configuration");
-    }
-    for (index, listener) in listeners.iter().enumerate() {
+    let name = |(index, listener): (usize, &Listener)| match listener.name.as_str() {
+        "" => format!("{prefix}-{}", index + 1),
+        name => name.to_owned(),
+    };
+    let named: Vec<_> = listeners.iter().enumerate().map(name).collect();
+    let addresses = listeners.iter().map(|listener| listener.address.parse().ok());
+    check_listeners(named.iter().map(String::as_str).zip(addresses), &mut errors);
+    for (index, (listener, name)) in listeners.iter().zip(named).enumerate() {
         let path = format!("listeners[{index}]");
-        let name = if listener.name.is_empty() { format!("{prefix}-{}", index + 1) } else { listener.name.clone() };
-        if !names.insert(name.clone()) {
-            errors.push(format!("{path}.name"), format!("the name {name} is used twice"), "give each listener its own");
-        }
         let proxy = listener.proxy.then(|| networks(&listener.proxy_from, &path, &mut errors));
         let Ok(address) = listener.address.parse::<SocketAddr>() else {
             let what = format!("'{}' is no IP address with a port", listener.address);

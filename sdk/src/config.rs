@@ -1,6 +1,9 @@
 //! A bridge's configuration: one type, from which parser, schema and check come.
 
+mod listeners;
 pub mod validate;
+
+pub use listeners::check_listeners;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;

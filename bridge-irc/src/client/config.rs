@@ -1,9 +1,9 @@
 //! The bridge's configuration.
 
+use mesyx_sdk::config::check_listeners;
 use mesyx_sdk::{Config, ConfigErrors};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The table `irc-client` of the configuration file.
@@ -152,30 +152,14 @@ impl Settings {
     }
 
     fn check_listeners(&self, errors: &mut ConfigErrors) {
-        if self.listeners.is_empty() {
-            errors.push("listeners", "there is no listener", "name one, or leave the bridge out");
-        }
-        let (mut names, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+        check_listeners(self.listeners.iter().map(|listener| (&*listener.name, Some(listener.address))), errors);
         for (index, listener) in self.listeners.iter().enumerate() {
-            let at = |key: &str| format!("listeners[{index}].{key}");
-            let named = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-            if listener.name.is_empty() || !listener.name.bytes().all(named) {
-                let fix = "use lower-case letters, digits and -, such as ircs";
-                errors.push(at("name"), format!("'{}' is no listener's name", listener.name.escape_default()), fix);
-            }
-            if !names.insert(&listener.name) {
-                errors.push(at("name"), format!("the name '{}' is taken", listener.name), "give each its own name");
-            }
-            if listener.address.port() != 0 && !addresses.insert(listener.address) {
-                let what = format!("{} is taken", listener.address);
-                errors.push(at("address"), what, "give each its own address or port");
-            }
             let plain = listener.tls == Tls::None && !listener.plain_beyond_this_machine;
             if plain && !listener.address.ip().is_loopback() {
                 let what = format!("passwords would travel unprotected to {}", listener.address);
                 let fix =
                     "write tls = \"implicit\", listen on 127.0.0.1 or [::1], or set plain_beyond_this_machine = true";
-                errors.push(at("tls"), what, fix);
+                errors.push(format!("listeners[{index}].tls"), what, fix);
             }
         }
     }
@@ -230,6 +214,6 @@ mod tests {
         });
         let errors = Settings::read(Config::new(config)).expect_err("errors").0;
         let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
-        assert_eq!(paths, ["listeners[0].tls", "listeners[1].name", "network", "limits.connections"]);
+        assert_eq!(paths, ["listeners[1].name", "listeners[0].tls", "network", "limits.connections"]);
     }
 }

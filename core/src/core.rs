@@ -122,6 +122,10 @@ impl Shared {
 
     /// Ends sessions whose password was revoked, and brings the keys of the others in line with what is stored.
     pub(crate) async fn check_slots(&self, user: UserId) {
+        // One at a time, or what was read earlier could be followed later. Who logs in meanwhile looks again afterwards, and may have a
+        // password that is newer than what is read here: that session is not looked at.
+        let _one = self.access.following(user).await;
+        let begun = self.access.begun();
         match self.store.secrets(user).await {
             Ok(secrets) => {
                 if let Some(keyring) = self.directory().keyrings.get(&user) {
@@ -129,7 +133,7 @@ impl Shared {
                 }
                 let slots: HashSet<_> = secrets.slots.iter().map(|slot| slot.id).collect();
                 self.access
-                    .end(user, "the password of this session is not valid any more", |slot| slots.contains(&slot));
+                    .end(user, "the password of this session is not valid any more", begun, |slot| slots.contains(&slot));
             }
             Err(StoreError::NotFound(_)) => self.access.end_all(user, "the user was removed"),
             Err(error) => tracing::warn!(%user, %error, "a user's passwords can't be read anew"),

@@ -232,7 +232,7 @@ impl Shared {
         most: usize,
     ) -> Result<(Arc<dyn Session>, Arc<AtomicBool>), Error> {
         let Proven { slot, credential, mut keys, replaced } = proven;
-        let id = self.access.next_session.fetch_add(1, Ordering::Relaxed);
+        let id = self.access.next_session.fetch_add(1, Ordering::SeqCst);
         let ended = Arc::new(AtomicBool::new(false));
         let protocol = credentials.client.protocol.clone();
         tracing::info!(user = %keys.member.id, ip = %credentials.client.ip, protocol, credential, "logged in");

@@ -55,6 +55,8 @@ pub(crate) struct Access {
     turns: Arc<Semaphore>,
     open: Mutex<HashMap<UserId, Arc<OpenUser>>>,
     next_session: AtomicU64,
+    /// See [`Access::following`]; by a byte of the user's id.
+    following: [tokio::sync::Mutex<()>; 64],
     pub(crate) feeds: Feeds,
     pub(crate) live: Arc<crate::chat::LiveFeeds>,
     summaries: Mutex<Lru<SummaryKey, OpenedSummary>>,
@@ -84,6 +86,7 @@ impl Access {
             turns: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from))),
             open: Mutex::default(),
             next_session: AtomicU64::new(1),
+            following: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             feeds: Feeds::default(),
             live: Arc::default(),
             summaries: Mutex::new(Lru::new(caches.summary_bytes)),
@@ -200,11 +203,21 @@ impl Access {
         lock(&self.held).contains(&user)
     }
 
-    /// Ends sessions of a user whose slot `keep` says no to.
-    pub(crate) fn end(&self, user: UserId, why: &str, keep: impl Fn(crate::id::SlotId) -> bool) {
+    /// To be held while a user's secrets are read and the user's sessions brought in line with them.
+    pub(crate) async fn following(&self, user: UserId) -> tokio::sync::MutexGuard<'_, ()> {
+        self.following[usize::from(user.0[0]) % self.following.len()].lock().await
+    }
+
+    /// Sessions from this number on begin later.
+    pub(crate) fn begun(&self) -> u64 {
+        self.next_session.load(Ordering::SeqCst)
+    }
+
+    /// Ends sessions of a user, of those before `begun`, whose slot `keep` says no to.
+    pub(crate) fn end(&self, user: UserId, why: &str, begun: u64, keep: impl Fn(crate::id::SlotId) -> bool) {
         let open = lock(&self.open).get(&user).cloned();
         let Some(open) = open else { return };
-        for session in open.end(keep) {
+        for session in open.end(begun, keep) {
             self.feeds.end(user, session, why);
             self.live.end(user, session, why);
         }
@@ -212,7 +225,7 @@ impl Access {
 
     /// Ends every session of a user, and closes the keys.
     pub(crate) fn end_all(&self, user: UserId, why: &str) {
-        self.end(user, why, |_| false);
+        self.end(user, why, u64::MAX, |_| false);
         self.close(user);
     }
 

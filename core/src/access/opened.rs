@@ -104,11 +104,11 @@ impl OpenUser {
         self.state().sessions.values().find(|live| live.slot == slot).map(|live| live.credential.clone())
     }
 
-    /// Ends the sessions whose slot `keep` says no to, and forgets these passwords. Answers with the sessions.
-    pub(crate) fn end(&self, keep: impl Fn(SlotId) -> bool) -> Vec<u64> {
+    /// Ends the sessions before number `begun` whose slot `keep` says no to, and forgets these passwords. Answers with the sessions.
+    pub(crate) fn end(&self, begun: u64, keep: impl Fn(SlotId) -> bool) -> Vec<u64> {
         let mut state = self.state();
         state.tags.retain(|(slot, _)| keep(*slot));
-        let ended = state.sessions.iter().filter(|(_, live)| !keep(live.slot));
+        let ended = state.sessions.iter().filter(|(id, live)| **id < begun && !keep(live.slot));
         ended
             .map(|(id, live)| {
                 live.ended.store(true, Ordering::Release);

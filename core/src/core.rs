@@ -11,7 +11,7 @@ use crate::quota::Quota;
 use crate::seal::Sealer;
 use crate::secret_keys::Reseals;
 use crate::settings::Settings;
-use crate::store::{Event, Options, SqliteStore, Store, StoreError, StoredUser, Write};
+use crate::store::{Event, Options, SqliteStore, Store, StoreError, StoredSecrets, StoredUser, Write};
 use crate::trace::{Trace, TraceLine};
 use mesyx_sdk::{
     Accepted, Address, ByteBudget, Credentials, Envelope, Error, ErrorKind, MailAddress, RecipientStatus, Secret,
@@ -126,14 +126,20 @@ impl Shared {
         // password that is newer than what is read here: that session is not looked at.
         let _one = self.access.following(user).await;
         let begun = self.access.begun();
-        match self.store.secrets(user).await {
+        let secrets = self.store.secrets(user).await;
+        self.follow_slots(user, begun, secrets);
+    }
+
+    /// Brings a user's sessions before number `begun` in line with what was read after that number was taken.
+    pub(crate) fn follow_slots(&self, user: UserId, begun: u64, secrets: Result<StoredSecrets, StoreError>) {
+        match secrets {
             Ok(secrets) => {
                 if let Some(keyring) = self.directory().keyrings.get(&user) {
                     self.access.follow_secrets(user, &secrets, keyring);
                 }
                 let slots: HashSet<_> = secrets.slots.iter().map(|slot| slot.id).collect();
-                self.access
-                    .end(user, "the password of this session is not valid any more", begun, |slot| slots.contains(&slot));
+                let why = "the password of this session is not valid any more";
+                self.access.end(user, why, begun, |slot| slots.contains(&slot));
             }
             Err(StoreError::NotFound(_)) => self.access.end_all(user, "the user was removed"),
             Err(error) => tracing::warn!(%user, %error, "a user's passwords can't be read anew"),

@@ -24,7 +24,7 @@ impl Client {
         for line in [
             &format!("CAP REQ :{caps} message-tags"),
             &format!("PASS {name}@test:{password}"),
-            "NICK x",
+            &format!("NICK {name}"),
             "USER x 0 * :x",
             "CAP END",
         ] {

@@ -3,15 +3,15 @@
 use super::engine::ask::Outcome;
 use super::engine::live::GUESTS;
 use super::engine::{Ask, ClientId, Given};
-use super::mail;
 use super::server::Shared;
+use super::{mail, past};
 use crate::link;
 use mesyx_sdk::address::CaseMapping;
 use mesyx_sdk::{
-    Address, Anchor, ChatEvent, ChatLine, ClientInfo, Conversation, ConversationInfo, Credentials, Envelope, Error,
-    ErrorKind, Group, History, Importance, IrcAddress, Kind, Line, LineHeaders, LiveFeed, MailAddress, MailboxId,
-    MessageId, MesyxAddress, Origin, Protection, Recipient, RecipientStatus, Secret, Sender, Session, Signal, SignalTo,
-    Style, Timestamp, Uid, UserId, Verb, chat,
+    Address, ChatEvent, ChatLine, ClientInfo, Conversation, ConversationInfo, Credentials, Envelope, Error, ErrorKind,
+    Group, History, Importance, IrcAddress, Kind, Line, LineHeaders, LiveFeed, MailAddress, MailboxId, MessageId,
+    MesyxAddress, Origin, Protection, Recipient, RecipientStatus, Secret, Sender, Session, Signal, SignalTo, Style,
+    Timestamp, Uid, UserId, Verb, chat,
 };
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -20,8 +20,6 @@ use std::time::{Duration, Instant};
 
 /// Marks of what was read follow each other at least so far apart: each is a commit.
 const MARKS: Duration = Duration::from_secs(1);
-/// How many lines are looked at for the time of the last line read.
-const LOOK_BACK: usize = 200;
 
 /// A line on its way into the store.
 pub(super) type Saying = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -104,13 +102,18 @@ impl Account {
                 Ok(Given::Done)
             }
             Ask::MailService { text } => mail::service(&**self.session()?, text).await.map(Given::Text),
-            Ask::History { conversation, wanted, limit, .. } => {
+            Ask::History { conversation, wanted, limit, events, .. } => {
                 let session = self.session()?;
                 let info = session.conversation(conversation, false).await?;
-                session.history(info.mailbox, *wanted, *limit).await.map(Given::Lines)
+                past::lines(&**session, info.mailbox, *wanted, *limit, *events).await.map(Given::Lines)
             }
-            Ask::Targets { from, to, limit } => self.targets(*from, *to, *limit).await.map(Given::Targets),
-            Ask::Marker { conversation, set, .. } => self.marker(conversation, *set).await.map(Given::Marker),
+            Ask::Targets { from, to, limit } => {
+                past::targets(&**self.session()?, *from, *to, *limit).await.map(Given::Targets)
+            }
+            Ask::Marker { conversation, set, .. } => {
+                let session = self.session()?;
+                past::marker(&self.shared, &**session, conversation, *set).await.map(Given::Marker)
+            }
             Ask::Playback => self.playback().await.map(Given::Playback),
             Ask::Network { question, .. } => {
                 let question = question.question(self.session()?.user());
@@ -282,49 +285,6 @@ impl Account {
         })
     }
 
-    async fn targets(
-        &self,
-        from: Timestamp,
-        to: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(Conversation, Timestamp)>, Error> {
-        let session = self.session()?;
-        let mut found = Vec::new();
-        for info in session.conversations().await? {
-            let last = session.history(info.mailbox, History::Latest(None), 1).await?;
-            if let Some(line) = last.last().filter(|line| from < line.at && line.at < to) {
-                found.push((info.conversation, line.at));
-            }
-        }
-        found.sort_by_key(|(_, at)| *at);
-        found.truncate(limit);
-        Ok(found)
-    }
-
-    async fn marker(&self, conversation: &Conversation, set: Option<Timestamp>) -> Result<Option<Timestamp>, Error> {
-        let session = self.session()?;
-        let mut info = session.conversation(conversation, false).await?;
-        if let Some(set) = set {
-            let before = History::Before(Anchor::Time(Timestamp(set.0.saturating_add(1))));
-            if let Some(line) =
-                session.history(info.mailbox, before, 1).await?.last().filter(|line| line.uid > info.read)
-            {
-                session.mark_read(info.mailbox, line.uid).await?;
-                info.read = line.uid;
-            }
-        }
-        self.time_of(&info).await
-    }
-
-    /// When the last line that was read was said.
-    async fn time_of(&self, info: &ConversationInfo) -> Result<Option<Timestamp>, Error> {
-        if info.read == 0 {
-            return Ok(None);
-        }
-        let lines = self.session()?.history(info.mailbox, History::Latest(None), LOOK_BACK).await?;
-        Ok(lines.iter().rev().find(|line| line.uid <= info.read).map(|line| line.at))
-    }
-
     /// Something was read: where, and up to when; `None` where the client does not want to know.
     pub(super) async fn read_at(
         &mut self,
@@ -339,7 +299,7 @@ impl Account {
         }
         let conversation = self.conversations.get(&mailbox)?.clone();
         let info = ConversationInfo { mailbox, conversation: conversation.clone(), last: up_to, read: up_to };
-        Some((conversation, self.time_of(&info).await.ok()?))
+        Some((conversation, past::read_up_to(&self.shared, &**self.session().ok()?, &info).await.ok()?))
     }
 
     /// Where the positions of this client stand: what it was told when it was last here.

@@ -258,7 +258,8 @@ impl Connection {
             Some(ChatEvent::Line(line)) => {
                 if let Some(conversation) = self.account.conversation_of(&line).await {
                     self.account.delivered(&conversation, &line);
-                    self.shared.server().said(now(), self.id, &conversation, &line, expected);
+                    let asks = self.shared.server().said(now(), self.id, &conversation, &line, expected);
+                    Box::pin(self.ask(asks)).await;
                 }
             }
             Some(ChatEvent::Read { mailbox, up_to }) => {

@@ -12,13 +12,14 @@
 //! - `account` turns an [`engine::Ask`] into calls of the client's session.
 //!
 //! What must hold: nothing is acknowledged or echoed before it is stored; a client that reads too slowly is cut; nothing a client sends
-//! is held beyond one line.
+//! is held beyond one line, but for one message of `draft/multiline` of a client that was let in.
 
 mod account;
 mod config;
 mod connection;
 pub mod engine;
 mod mail;
+mod past;
 mod server;
 #[cfg(test)]
 mod tests;

@@ -30,6 +30,8 @@ pub(super) struct Shared {
     /// Becomes true when the bridge must stop.
     pub(super) stopping: watch::Receiver<bool>,
     places: Mutex<HashMap<IpAddr, usize>>,
+    /// One change of the markers at a time.
+    pub(super) marking: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
@@ -69,6 +71,7 @@ pub(super) async fn run(settings: &Settings, host: Arc<dyn Host>) -> Result<(), 
         tls,
         stopping,
         places: Mutex::default(),
+        marking: tokio::sync::Mutex::default(),
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(tick(Arc::clone(&shared)));

@@ -76,7 +76,8 @@ impl Client {
             client.send(&format!("CAP REQ :{caps}")).await;
         }
         client.send(&format!("PASS {login}:secret")).await;
-        client.send("NICK whoever").await;
+        let name = login.split(['@', '/']).next().unwrap_or_default();
+        client.send(&format!("NICK {name}")).await;
         client.send("USER x 0 * :Somebody").await;
         if !caps.is_empty() {
             client.send("CAP END").await;
@@ -136,7 +137,7 @@ async fn a_wrong_password_is_no_way_in() {
     assert!(client.next().await.contains(" 464 "));
     assert!(client.next().await.starts_with("ERROR "));
     let mut sasl = Client::connect(&at).await;
-    for line in ["CAP REQ :sasl", "NICK x", "USER x 0 * :x", "AUTHENTICATE PLAIN", "AUTHENTICATE AGFsaWNlAHdyb25n"] {
+    for line in ["CAP REQ :sasl", "NICK alice", "USER x 0 * :x", "AUTHENTICATE PLAIN", "AUTHENTICATE AGFsaWNlAHdyb25n"] {
         sasl.send(line).await;
     }
     sasl.until(" 904 ").await;

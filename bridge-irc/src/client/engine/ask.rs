@@ -85,12 +85,14 @@ pub enum Ask {
         wanted: History,
         /// How many.
         limit: usize,
+        /// Whether what happened counts too, or only what was said.
+        events: bool,
     },
     /// The conversations with lines in a time. Answer: [`Given::Targets`].
     Targets {
-        /// From.
+        /// From here, this moment left out.
         from: Timestamp,
-        /// To.
+        /// Towards this moment, which is left out, and may be the earlier one.
         to: Timestamp,
         /// How many.
         limit: usize,
@@ -103,6 +105,8 @@ pub enum Ask {
         target: String,
         /// Up to when; `None` asks.
         set: Option<Timestamp>,
+        /// The client was just told that it joined: its names come after the marker.
+        joined: bool,
     },
     /// Lines since the client was last here. Answer: [`Given::Playback`].
     Playback,

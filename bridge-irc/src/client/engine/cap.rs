@@ -5,8 +5,8 @@ use super::caps::{ALL, CAP_NOTIFY, Caps};
 use super::commands::Command;
 use super::{ClientId, Server};
 
-/// Longest list of capabilities on one line, in bytes.
-const LINE: usize = 400;
+/// Longest list of capabilities on one line, in bytes: a server's name has at most 63 beside it.
+const LINE: usize = 410;
 
 impl Server {
     pub(super) fn cap(&mut self, id: ClientId, command: &Command) -> Asks {
@@ -52,14 +52,17 @@ impl Server {
             "END" => {
                 if let Some(reg) = &mut client.reg {
                     reg.negotiating = false;
+                    // IRCv3 `sasl-3.1`: who goes on without having finished gives it up.
+                    if reg.sasl.take().is_some() {
+                        self.numeric(id, "906", ["SASL authentication aborted"]);
+                    }
                     return self.try_register(id);
                 }
             }
-            _ => self.numeric(
-                id,
-                "410",
-                [if sub.is_empty() || sub.contains(' ') { "*" } else { &sub }, "Invalid CAP command"],
-            ),
+            _ => {
+                let shown = command.get(0).filter(|sub| !sub.contains(' ') && !sub.starts_with(':')).unwrap_or("*");
+                self.numeric(id, "410", [shown, "Invalid CAP command"]);
+            }
         }
         Vec::new()
     }
@@ -77,6 +80,10 @@ impl Server {
             }
         }
         let version = self.clients.get(&id).map_or(0, |client| client.cap_version);
+        if version < 302 {
+            // Only version 302 knows a list that goes on: what one line has no room for is not offered to others.
+            lines.truncate(1);
+        }
         let last = lines.len() - 1;
         for (at, line) in lines.into_iter().enumerate() {
             let mut msg = self.own_msg("CAP").arg(self.nick_of(id)).arg(sub);

@@ -36,6 +36,7 @@ caps! {
     EXTENDED_MONITOR = "extended-monitor",
     INVITE_NOTIFY = "invite-notify",
     LABELED_RESPONSE = "labeled-response",
+    MULTILINE = "draft/multiline",
     MESSAGE_TAGS = "message-tags",
     MULTI_PREFIX = "multi-prefix",
     NO_IMPLICIT_NAMES = "draft/no-implicit-names",
@@ -80,6 +81,7 @@ impl Caps {
     #[must_use]
     pub const fn value(self) -> Option<&'static str> {
         match self {
+            MULTILINE => Some(super::multiline::VALUE),
             SASL => Some("PLAIN"),
             _ => None,
         }

@@ -85,8 +85,12 @@ impl Channel {
     }
 
     fn listed(&self, list: char, person: &Person) -> bool {
-        let full = person.mask();
-        let matches = |(text, ..): &(String, String, Timestamp)| mask::matches(text, &full, CaseMapping::Ascii);
+        // A user is known by the login name too, whatever the nick: as the host, which knows no nicks, has it.
+        let login = person.account.as_ref().map(|name| format!("{name}!{}@{}", person.user, person.host));
+        let full = [Some(person.mask()), login];
+        let matches = |(text, ..): &(String, String, Timestamp)| {
+            full.iter().flatten().any(|full| mask::matches(text, full, CaseMapping::Ascii))
+        };
         self.lists.get(&list).is_some_and(|masks| masks.iter().any(matches))
     }
 

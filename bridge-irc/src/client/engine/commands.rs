@@ -1,6 +1,7 @@
 //! One line from a client: checked, and given to its command.
 
 use super::ask::{Ask, Asks, Given, Outcome};
+use super::multiline::{CONCAT, Pieces};
 use super::{Capture, ClientId, Server, caps};
 use mesyx_irc_codec::{Limits, Line, ParseError};
 use mesyx_sdk::Timestamp;
@@ -11,10 +12,19 @@ const LABEL: usize = 64;
 /// A command with its parameters as text.
 #[derive(Debug)]
 pub(super) struct Command {
+    /// In capitals.
     pub name: String,
+    /// As it was sent.
+    pub word: String,
     pub params: Vec<String>,
     /// Tags that clients send each other.
     pub tags: Vec<(String, String)>,
+    /// The batch that it belongs to.
+    pub batch: Option<String>,
+    /// It goes on where the line before it in the batch ended.
+    pub concat: bool,
+    /// How its text was cut, where it came as a batch.
+    pub pieces: Pieces,
 }
 
 impl Command {
@@ -48,7 +58,11 @@ impl Server {
                 self.numeric(id, "417", ["Input line was too long"]);
                 return Vec::new();
             }
-            Err(ParseError::Command) if self.clients.get(&id).is_some_and(|client| client.reg.is_none()) => {
+            Err(ParseError::Command) if self.clients.get(&id).is_some_and(|client| client.reg.is_some()) => {
+                self.numeric(id, "451", ["You have not registered"]);
+                return Vec::new();
+            }
+            Err(ParseError::Command) => {
                 let word = bytes.split(|byte| *byte == b' ').find(|word| !word.is_empty() && word[0] != b'@');
                 let word = String::from_utf8_lossy(word.unwrap_or_default()).replace(':', "_");
                 self.numeric(id, "421", [&word, "Unknown command"]);
@@ -56,10 +70,10 @@ impl Server {
             }
             Err(_) => return Vec::new(),
         };
-        let name = String::from_utf8_lossy(line.command).to_ascii_uppercase();
+        let word = String::from_utf8_lossy(line.command).into_owned();
+        let name = word.to_ascii_uppercase();
         let caps = self.caps(id);
         if caps.has(caps::LABELED_RESPONSE)
-            && caps.has(caps::BATCH)
             && let Some(label) = line.tags.get("label").filter(|label| (1..=LABEL).contains(&label.len()))
             && let Some(client) = self.clients.get_mut(&id)
         {
@@ -75,8 +89,12 @@ impl Server {
             for tag in line.tags.iter().filter(|tag| tag.key.starts_with(b"+")) {
                 let key = String::from_utf8_lossy(tag.key).into_owned();
                 let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '/');
+                // What is no key can't be passed on; the message can.
+                if key.len() < 2 || !key.chars().all(good) {
+                    continue;
+                }
                 match String::from_utf8(tag.value.into_owned()) {
-                    Ok(value) if key.chars().all(good) && !value.contains('\0') => tags.push((key, value)),
+                    Ok(value) if !value.contains('\0') => tags.push((key, value)),
                     _ => {
                         self.fail(id, &name, "INVALID_UTF8", &[], "Message rejected: a tag is no UTF-8");
                         return Vec::new();
@@ -84,7 +102,16 @@ impl Server {
                 }
             }
         }
-        let asks = self.command(id, Command { name, params, tags });
+        let multiline = caps.has(caps::MULTILINE.with(caps::BATCH));
+        let batch = line.tags.get("batch").filter(|_| multiline);
+        let concat = batch.is_some() && line.tags.get(CONCAT).is_some();
+        let command = Command { name, word, params, tags, batch, concat, pieces: Vec::new() };
+        if command.batch.is_some() && command.name != "BATCH" {
+            self.batch_line(id, command);
+            self.answering = None;
+            return Vec::new();
+        }
+        let asks = self.command(id, command);
         self.answering = None;
         asks
     }
@@ -106,7 +133,7 @@ impl Server {
             }
             ("PASS", false) => self.pass(id, &command),
             ("USER", false) => self.user(id, &command),
-            ("NICK", _) => self.nick(id, &command),
+            ("NICK", false) => self.nick(id, &command),
             ("PING", _) => self.ping(id, &command),
             ("PONG", _) => Vec::new(),
             ("QUIT", _) => self.quit(id, &command),
@@ -116,6 +143,7 @@ impl Server {
                 self.numeric(id, "451", ["You have not registered"]);
                 Vec::new()
             }
+            ("BATCH", true) => self.batch(id, command),
             (_, true) => self.registered(id, &command),
         }
     }
@@ -136,6 +164,7 @@ impl Server {
             "MARKREAD" => return self.markread(id, command),
             "BOUNCER" => return self.bouncer(id, command),
             "AWAY" => return self.away(id, command),
+            "NICK" => return self.nick(id, command),
             "NAMES" => self.names(id, command),
             "LIST" => self.list(id, command),
             "WHO" => self.who(id, command),
@@ -155,11 +184,14 @@ impl Server {
             "STATS" => self.stats(id, command),
             "LINKS" => self.links(id),
             "HELP" | "HELPOP" => self.help(id, command),
+            // RFC 2812, sections 4.5 and 4.6: what servers need not have.
+            "SUMMON" => self.numeric(id, "445", ["SUMMON has been disabled"]),
+            "USERS" => self.numeric(id, "446", ["USERS has been disabled"]),
             "OPER" => self.numeric(id, "491", ["No O-lines for your host"]),
-            "KILL" | "REHASH" | "DIE" | "RESTART" | "SQUIT" | "CONNECT" | "WALLOPS" => {
+            "KILL" | "REHASH" | "DIE" | "RESTART" | "SQUIT" | "CONNECT" | "WALLOPS" | "TRACE" => {
                 self.numeric(id, "481", ["Permission Denied- You're not an IRC operator"]);
             }
-            _ => self.numeric(id, "421", [&command.name, "Unknown command"]),
+            _ => self.numeric(id, "421", [&command.word, "Unknown command"]),
         }
         Vec::new()
     }
@@ -192,7 +224,9 @@ impl Server {
             }
             (Ask::History { target, sub, .. }, outcome) => self.history_given(id, &target, &sub, outcome),
             (Ask::Targets { .. }, outcome) => self.targets_given(id, outcome),
-            (Ask::Marker { target, .. }, outcome) => self.marker_given(id, &target, outcome),
+            (Ask::Marker { target, set, joined, .. }, outcome) => {
+                self.marker_given(id, &target, set.is_some(), joined, outcome);
+            }
             (Ask::Playback, outcome) => self.playback_given(id, outcome),
             (Ask::Network { question, context }, outcome) => {
                 return self.network_given(id, &question, &context, outcome);
@@ -207,7 +241,7 @@ impl Server {
 fn least(command: &str) -> Option<usize> {
     Some(match command {
         "PASS" | "AUTHENTICATE" | "JOIN" | "PART" | "TOPIC" | "MODE" | "CAP" | "ISON" | "USERHOST" | "USERIP"
-        | "SETNAME" | "MONITOR" | "PING" | "STATS" => 1,
+        | "SETNAME" | "MONITOR" | "PING" | "STATS" | "KILL" | "BATCH" => 1,
         "KICK" | "OPER" => 2,
         "USER" => 4,
         _ => return None,

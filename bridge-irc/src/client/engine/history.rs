@@ -4,20 +4,28 @@ use super::ask::{Ask, Asks, Given, Outcome};
 use super::commands::Command;
 use super::message::Target;
 use super::msg::{read_stamp, stamp};
-use super::names::{channel_like, fold};
+use super::names::fold;
 use super::{ClientId, Server, caps};
-use mesyx_sdk::{Anchor, ChatLine, Conversation, ConversationInfo, ErrorKind, History, Verb};
+use mesyx_sdk::{Anchor, ChatLine, Conversation, ConversationInfo, ErrorKind, History, MessageId, Verb};
 use std::sync::Arc;
 
 /// Most lines of one answer.
 pub(super) const MOST_LINES: usize = 1000;
+/// Most markers of one guest.
+const MOST_MARKERS: usize = 100;
 
 fn anchor(text: &str) -> Option<Anchor> {
     match text.split_once('=')? {
         ("timestamp", at) => read_stamp(at).map(Anchor::Time),
-        ("msgid", id) => id.parse().ok().map(Anchor::Message),
+        // An id that none of ours can be is one that is not there.
+        ("msgid", id) if !id.is_empty() => Some(Anchor::Message(id.parse().unwrap_or(MessageId([0; 16])))),
         _ => None,
     }
+}
+
+/// Whether a place is written in a way that is offered (`MSGREFTYPES`), well or not.
+fn known_type(text: &str) -> bool {
+    text.split_once('=').is_some_and(|(kind, _)| matches!(kind, "timestamp" | "msgid"))
 }
 
 impl Server {
@@ -44,7 +52,7 @@ impl Server {
             "BETWEEN" => 5,
             _ => {
                 let context: &[&str] = if sub.is_empty() { &[] } else { &[&sub] };
-                let code = if sub.is_empty() { "NEED_MORE_PARAMS" } else { "INVALID_PARAMS" };
+                let code = if sub.is_empty() { "NEED_MORE_PARAMS" } else { "UNKNOWN_COMMAND" };
                 self.fail(id, "CHATHISTORY", code, context, "Unknown or missing subcommand");
                 return Vec::new();
             }
@@ -60,18 +68,19 @@ impl Server {
         };
         let limit = if limit == 0 { MOST_LINES } else { limit.min(MOST_LINES) };
         let bad = |server: &mut Self, text: &str| {
-            server.fail(id, "CHATHISTORY", "INVALID_PARAMS", &[&sub, text], "That is neither timestamp=… nor msgid=…");
+            let code = if known_type(text) { "INVALID_PARAMS" } else { "INVALID_MSGREFTYPE" };
+            server.fail(id, "CHATHISTORY", code, &[&sub, text], "That is neither timestamp=… nor msgid=…");
             Vec::new()
         };
         if sub == "TARGETS" {
             let (Some(Anchor::Time(from)), Some(Anchor::Time(to))) = (anchor(param(1)), anchor(param(2))) else {
-                return bad(self, param(1));
+                return bad(self, if anchor(param(1)).is_some() { param(2) } else { param(1) });
             };
             if self.clients.get(&id).is_none_or(|client| client.user.is_none()) {
                 self.targets_given(id, Ok(Given::Targets(Vec::new())));
                 return Vec::new();
             }
-            return vec![Ask::Targets { from: from.min(to), to: from.max(to), limit }];
+            return vec![Ask::Targets { from, to, limit }];
         }
         let target = param(1).to_owned();
         let wanted = match (sub.as_str(), anchor(param(2))) {
@@ -87,7 +96,10 @@ impl Server {
             _ => return bad(self, param(2)),
         };
         match self.stored(id, &target) {
-            Some(Some(conversation)) => vec![Ask::History { conversation, target, sub, wanted, limit }],
+            Some(Some(conversation)) => {
+                let events = self.caps(id).has(caps::EVENT_PLAYBACK);
+                vec![Ask::History { conversation, target, sub, wanted, limit, events }]
+            }
             Some(None) => {
                 self.show_lines(id, &target, None, &[]);
                 Vec::new()
@@ -208,37 +220,52 @@ impl Server {
                 }
             },
         };
+        // Nothing is read that was not said yet.
+        let set = set.map(|at| at.min(self.now));
         match self.stored(id, &target) {
-            Some(Some(conversation)) => vec![Ask::Marker { conversation, target, set }],
+            Some(Some(conversation)) => vec![Ask::Marker { conversation, target, set, joined: false }],
             Some(None) => {
-                self.tell_marker(id, &target, set);
+                let key = fold(&target);
+                let Some(person) = self.clients.get(&id).and_then(|client| client.person) else { return Vec::new() };
+                let Some(person) = self.people.get_mut(&person) else { return Vec::new() };
+                if person.markers.len() >= MOST_MARKERS {
+                    person.markers.clear();
+                }
+                let read = set.max(person.markers.get(&key).copied());
+                person.markers.extend(read.map(|at| (key, at)));
+                self.tell_marker(id, &target, read);
                 Vec::new()
             }
             None => {
-                self.fail(id, "MARKREAD", "INVALID_TARGET", &[&target], "There is no such conversation");
+                self.fail(id, "MARKREAD", "INVALID_PARAMS", &[&target], "There is no such conversation");
                 Vec::new()
             }
         }
     }
 
-    pub(super) fn marker_given(&mut self, id: ClientId, target: &str, outcome: Outcome) {
+    /// How far a conversation was read: to who asked; all clients of the user, where it was set.
+    pub(super) fn marker_given(&mut self, id: ClientId, target: &str, set: bool, joined: bool, outcome: Outcome) {
         match outcome {
-            Ok(Given::Marker(at)) => self.tell_marker(id, target, at),
+            Ok(Given::Marker(at)) => {
+                self.tell_marker(id, target, at);
+                if let Some((pid, _)) = self.person_of(id).filter(|_| set) {
+                    let bound = self.clients.get(&id).and_then(|client| client.network.clone());
+                    for other in self.clients_of(pid).into_iter().filter(|other| *other != id) {
+                        // Another network has other names.
+                        if self.clients.get(&other).is_some_and(|client| client.network == bound) {
+                            self.move_marker(other, target, at);
+                        }
+                    }
+                }
+            }
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => self.tell_marker(id, target, None),
+            Err(error) if joined || error.kind() == ErrorKind::NotFound => self.tell_marker(id, target, None),
             Err(error) => {
                 self.fail(id, "MARKREAD", "INTERNAL_ERROR", &[target], error.message());
             }
         }
-    }
-
-    /// Whether a name can be a channel that the client is in; for the marker told on JOIN.
-    pub(super) fn marker_asks(&self, id: ClientId, name: &str) -> Asks {
-        if !self.caps(id).has(caps::READ_MARKER) || !channel_like(name) {
-            return Vec::new();
+        if joined {
+            self.show_channel(id, &fold(target));
         }
-        let conversation = self.local_address(&fold(name)).map(Conversation::Group);
-        let ask = conversation.map(|conversation| Ask::Marker { conversation, target: name.to_owned(), set: None });
-        ask.into_iter().collect()
     }
 }

@@ -9,7 +9,7 @@ impl Server {
     pub(super) const VERSION: &str = concat!("mesyx-", env!("CARGO_PKG_VERSION"));
 
     /// Whether a command is for this server; otherwise the client is told that there is no such server.
-    fn for_us(&mut self, id: ClientId, target: Option<&str>) -> bool {
+    pub(super) fn for_us(&mut self, id: ClientId, target: Option<&str>) -> bool {
         let Some(target) = target else { return true };
         let us = mesyx_irc_codec::mask::matches(target, &self.facts.server, mesyx_sdk::address::CaseMapping::Ascii);
         let somebody = self.person_named(target).is_some();
@@ -38,13 +38,18 @@ impl Server {
         self.numeric(id, "376", ["End of /MOTD command"]);
     }
 
+    /// Somebody came: remembers how many there were at most.
+    pub(super) fn count_people(&mut self) {
+        let here = self.people.values().filter(|person| !person.absent()).count();
+        self.most_people = self.most_people.max(here);
+    }
+
     pub(super) fn lusers(&mut self, id: ClientId) {
         let here: Vec<_> = self.people.values().filter(|person| !person.absent()).collect();
         let invisible = here.iter().filter(|person| person.invisible).count();
-        let (visible, all) = (here.len() - invisible, here.len().to_string());
+        let (clients, visible, all) = (here.len(), here.len() - invisible, here.len().to_string());
         let unknown = self.clients.values().filter(|client| client.reg.is_some()).count();
-        let (channels, most) = (self.channels.len().to_string(), self.most_clients.to_string());
-        let clients = self.clients.len() - unknown;
+        let (channels, most) = (self.channels.len().to_string(), self.most_people.to_string());
         self.numeric(id, "251", [&format!("There are {visible} users and {invisible} invisible on 1 servers")]);
         self.numeric(id, "252", ["0", "operator(s) online"]);
         self.numeric(id, "253", [&unknown.to_string(), "unknown connection(s)"]);
@@ -108,19 +113,69 @@ impl Server {
     }
 
     pub(super) fn help(&mut self, id: ClientId, command: &Command) {
-        let topic = command.get(0).unwrap_or("index").to_ascii_lowercase();
-        let Some((_, text)) = HELP.iter().find(|(name, _)| *name == topic) else {
-            let shown = topic.replace(' ', "_");
-            self.numeric(id, "524", [&shown, "No help on that; try HELP index"]);
-            return;
+        let given = command.get(0).unwrap_or("index");
+        let topic = given.to_ascii_lowercase();
+        let shown = given.replace([' ', ':'], "_");
+        let text: Vec<&str> = match HELP.iter().find(|(name, _)| *name == topic) {
+            Some((_, text)) => text.to_vec(),
+            None => match USAGE
+                .iter()
+                .find(|usage| usage.split(' ').next().is_some_and(|name| name.eq_ignore_ascii_case(&topic)))
+            {
+                Some(usage) => vec![*usage],
+                None => {
+                    self.numeric(id, "524", [&shown, "No help on that; try HELP index"]);
+                    return;
+                }
+            },
         };
-        self.numeric(id, "704", [&topic, &format!("Help on {topic}")]);
-        for line in *text {
-            self.numeric(id, "705", [&topic, line]);
+        self.numeric(id, "704", [&shown, &format!("Help on {topic}")]);
+        for line in text {
+            self.numeric(id, "705", [&shown, line]);
         }
-        self.numeric(id, "706", [&topic, "End of /HELP"]);
+        self.numeric(id, "706", [&shown, "End of /HELP"]);
     }
 }
+
+/// How each command is written.
+const USAGE: &[&str] = &[
+    "ADMIN [SERVER]",
+    "AWAY [:TEXT]",
+    "BATCH +REFERENCE draft/multiline TARGET, then BATCH -REFERENCE",
+    "BOUNCER LISTNETWORKS | ADDNETWORK ATTRIBUTES | CHANGENETWORK NETWORK ATTRIBUTES | DELNETWORK NETWORK",
+    "CAP LS [302] | LIST | REQ :CAPABILITIES | END",
+    "CHATHISTORY LATEST|BEFORE|AFTER|AROUND TARGET PLACE LIMIT, BETWEEN TARGET PLACE PLACE LIMIT, TARGETS TIME TIME LIMIT",
+    "HELP [SUBJECT]",
+    "INFO [SERVER]",
+    "INVITE NICK CHANNEL",
+    "ISON NICKS",
+    "JOIN CHANNELS [KEYS] | 0",
+    "KICK CHANNEL NICKS [:REASON]",
+    "LINKS",
+    "LIST [CHANNELS OR CONDITIONS]",
+    "LUSERS",
+    "MARKREAD TARGET [timestamp=TIME]",
+    "MODE TARGET [MODES [PARAMETERS]]",
+    "MONITOR + NICKS | - NICKS | C | L | S",
+    "MOTD [SERVER]",
+    "NAMES [CHANNELS]",
+    "NICK NICK",
+    "NOTICE TARGETS :TEXT",
+    "PART CHANNELS [:REASON]",
+    "PING TOKEN",
+    "PRIVMSG TARGETS :TEXT",
+    "QUIT [:REASON]",
+    "SETNAME :REAL NAME",
+    "STATS QUERY [SERVER]",
+    "TAGMSG TARGETS",
+    "TIME [SERVER]",
+    "TOPIC CHANNEL [:TOPIC]",
+    "USERHOST NICKS",
+    "VERSION [SERVER]",
+    "WHO MASK [%FIELDS[,TOKEN]]",
+    "WHOIS [SERVER] NICKS",
+    "WHOWAS NICK [COUNT]",
+];
 
 const HELP: &[(&str, &[&str])] = &[
     (

@@ -2,6 +2,7 @@
 
 use super::channel::MOST_MASKS;
 use super::history::MOST_LINES;
+use super::modes::MOST_CHANGES;
 use super::{ClientId, MOST_MONITORED, Server, names};
 
 impl Server {
@@ -23,7 +24,7 @@ impl Server {
             format!("KEYLEN={}", names::KEY),
             format!("KICKLEN={}", names::TEXT),
             format!("MAXLIST=beI:{MOST_MASKS}"),
-            "MODES".into(),
+            format!("MODES={MOST_CHANGES}"),
             format!("MONITOR={MOST_MONITORED}"),
             "MSGREFTYPES=msgid,timestamp".into(),
             format!("NAMELEN={}", names::TEXT),
@@ -32,7 +33,7 @@ impl Server {
             "PREFIX=(qov)~@+".into(),
             "SAFELIST".into(),
             "STATUSMSG=~@+".into(),
-            "TARGMAX=JOIN:,KICK:,LIST:,MONITOR:,NAMES:,NOTICE:4,PART:,PRIVMSG:4,TAGMSG:4,WHOIS:1,WHOWAS:1".into(),
+            "TARGMAX=JOIN:,KICK:,LIST:,MONITOR:,NAMES:,NOTICE:4,PART:,PRIVMSG:4,TAGMSG:4,WHOIS:4,WHOWAS:4".into(),
             format!("TOPICLEN={}", names::TEXT),
             format!("USERLEN={}", names::USER),
             "UTF8ONLY".into(),

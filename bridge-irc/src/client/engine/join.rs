@@ -5,7 +5,7 @@ use super::channel::Channel;
 use super::commands::Command;
 use super::names::{self, fold, is_channel};
 use super::{Caps, ClientId, PersonId, Server, caps};
-use mesyx_sdk::GroupChange;
+use mesyx_sdk::{Conversation, GroupChange};
 
 impl Server {
     pub(super) fn join(&mut self, id: ClientId, command: &Command) -> Asks {
@@ -121,6 +121,14 @@ impl Server {
     pub(super) fn show_channel(&mut self, id: ClientId, key: &str) {
         let Some(channel) = self.channels.get(key) else { return };
         let name = channel.name.clone();
+        let guest = self.person_of(id).filter(|(_, person)| person.account.is_none());
+        if self.caps(id).has(caps::READ_MARKER)
+            && let Some((_, person)) = guest
+        {
+            let read = person.markers.get(key).copied();
+            self.tell_marker(id, &name, read);
+        }
+        let Some(channel) = self.channels.get(key) else { return };
         if channel.topic.is_some() {
             self.show_topic(id, key);
         }
@@ -130,10 +138,10 @@ impl Server {
     }
 
     /// A client that connects is told of a channel that its person is in.
-    pub(super) fn show_joined(&mut self, id: ClientId, key: &str) {
-        let Some((pid, _)) = self.person_of(id) else { return };
+    pub(super) fn show_joined(&mut self, id: ClientId, key: &str) -> Asks {
+        let (Some((pid, _)), Some(address)) = (self.person_of(id), self.local_address(key)) else { return Vec::new() };
         self.tell_join(pid, key, Some(id));
-        self.show_channel(id, key);
+        self.after_join(id, key, &Conversation::Group(address))
     }
 
     fn show_topic(&mut self, id: ClientId, key: &str) {
@@ -197,9 +205,24 @@ impl Server {
     }
 
     pub(super) fn kick(&mut self, id: ClientId, command: &Command) -> Asks {
-        let Some((pid, standing, shown)) = self.place(id, command.get(0).unwrap_or_default()) else {
-            return Vec::new();
-        };
+        let list = |at: usize| command.params[at].split(',').filter(|word| !word.is_empty()).collect::<Vec<_>>();
+        let (channels, nicks) = (list(0), list(1));
+        // RFC 2812, section 3.2.8: one channel and any number of nicks, or as many channels as nicks.
+        let mut asks = Vec::new();
+        match channels.as_slice() {
+            [channel] => return self.kick_from(id, channel, &nicks, command.get(2)),
+            _ if channels.len() == nicks.len() => {
+                for (channel, nick) in channels.into_iter().zip(nicks) {
+                    asks.extend(self.kick_from(id, channel, &[nick], command.get(2)));
+                }
+            }
+            _ => self.numeric(id, "461", ["KICK", "Not enough parameters"]),
+        }
+        asks
+    }
+
+    fn kick_from(&mut self, id: ClientId, name: &str, nicks: &[&str], reason: Option<&str>) -> Asks {
+        let Some((pid, standing, shown)) = self.place(id, name) else { return Vec::new() };
         let Some(standing) = standing else {
             self.numeric(id, "442", [&shown, "You're not on that channel"]);
             return Vec::new();
@@ -210,9 +233,9 @@ impl Server {
         }
         let key = fold(&shown);
         let own = self.people.get(&pid).map_or_else(String::new, |person| person.nick.clone());
-        let reason = names::cut(command.get(2).unwrap_or(&own), names::TEXT);
+        let reason = names::cut(reason.unwrap_or(&own), names::TEXT);
         let mut asks = Vec::new();
-        for nick in command.params[1].split(',').filter(|nick| !nick.is_empty()) {
+        for nick in nicks.iter().copied() {
             let Some((target, person)) = self.person_named(nick) else {
                 self.numeric(id, "401", [nick, "No such nick/channel"]);
                 continue;
@@ -278,16 +301,20 @@ impl Server {
         }
         let is_group = channel.group.is_some();
         if is_group && own_account && target.as_ref().is_none_or(|(.., account)| account.is_some()) {
-            return vec![Ask::Change { group: shown, change: GroupChange::Invite { user: nick.to_owned() } }];
+            let user = target.and_then(|(.., account)| account).unwrap_or_else(|| nick.to_owned());
+            return vec![Ask::Change { group: shown, change: GroupChange::Invite { user } }];
         }
         let Some((target, nick, _)) = target else {
             self.numeric(id, "401", [nick, "No such nick/channel"]);
             return Vec::new();
         };
-        if let Some(person) = self.people.get_mut(&target) {
-            person.invited.insert(key.clone());
-        }
+        let Some(person) = self.people.get_mut(&target) else { return Vec::new() };
+        person.invited.insert(key.clone());
+        let away = person.away_text().map(str::to_owned);
         self.numeric(id, "341", [&nick, &shown]);
+        if let Some(away) = away {
+            self.numeric(id, "301", [&nick, &away]);
+        }
         let msg = self.said_by(pid, "INVITE").arg(nick).arg(shown);
         for client in self.clients_of(target) {
             self.send(client, msg.clone());
@@ -342,9 +369,10 @@ impl Server {
             Ok(super::Given::Group(state)) => {
                 self.update_group(&state);
                 if let GroupChange::Invite { user } = change {
-                    self.numeric(id, "341", [user, &state.name]);
+                    let nick = self.nick_of_account(user);
+                    self.numeric(id, "341", [&nick, &state.name]);
                     let Some((pid, _)) = self.person_of(id) else { return };
-                    let msg = self.said_by(pid, "INVITE").arg(user.clone()).arg(state.name.clone());
+                    let msg = self.said_by(pid, "INVITE").arg(nick).arg(state.name.clone());
                     self.tell_channel(&fold(group), &msg, Some(id), caps::INVITE_NOTIFY);
                 }
                 return;
@@ -373,10 +401,12 @@ impl Server {
                 self.numeric(id, "401", [user, "No such nick/channel"])
             }
             (GroupChange::Invite { user }, ErrorKind::Exists) => {
-                self.numeric(id, "443", [user, group, "is already on channel"])
+                let nick = self.nick_of_account(user);
+                self.numeric(id, "443", [&nick, group, "is already on channel"])
             }
             (GroupChange::Kick { member, .. } | GroupChange::Rank { member, .. }, ErrorKind::NotFound) => {
-                self.numeric(id, "441", [member, group, "They aren't on that channel"]);
+                let nick = self.nick_of_account(member);
+                self.numeric(id, "441", [&nick, group, "They aren't on that channel"]);
             }
             (GroupChange::List { mode, mask, .. }, ErrorKind::OverQuota) => {
                 self.numeric(id, "478", [group, mask, &mode.to_string(), "Channel ban list is full"]);

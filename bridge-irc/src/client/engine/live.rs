@@ -1,9 +1,10 @@
 //! What the live feeds tell: lines, groups, and what was read.
 
 use super::ask::shown;
+use super::ask::{Ask, Asks};
 use super::channel::{Channel, Standing};
-use super::message::with_text;
 use super::msg::{Msg, stamp};
+use super::multiline::{Text, with_text};
 use super::names::fold;
 use super::{ClientId, Server, caps};
 use crate::link;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 
 /// The network name in the addresses of guests: they are people of this server, not of the exchange.
 pub const GUESTS: &str = "guests";
+/// Most markers that are remembered of a client; then all are forgotten, and told once more.
+const MOST_MARKERS: usize = 1000;
 
 impl Server {
     /// A group is like this now.
@@ -63,14 +66,29 @@ impl Server {
         }
     }
 
-    /// A line was said in one of the client's conversations. `expected`: it answers the client's present command.
-    pub fn said(&mut self, now: Timestamp, id: ClientId, conversation: &Conversation, line: &ChatLine, expected: bool) {
+    /// A line was said in one of the client's conversations. `expected`: it answers the client's present command. What comes back is to be
+    /// asked.
+    pub fn said(
+        &mut self,
+        now: Timestamp,
+        id: ClientId,
+        conversation: &Conversation,
+        line: &ChatLine,
+        expected: bool,
+    ) -> Asks {
         self.now = now;
         if expected {
             self.answering = Some(id);
         }
+        let mut asks = Vec::new();
         let mine = self.clients.get(&id).is_some_and(|client| client.mine.contains(&line.id));
         let spoken = matches!(line.line.verb, Verb::Say | Verb::Notice | Verb::Action);
+        if mine && spoken && matches!(conversation, Conversation::Direct(other) if *other == line.from) {
+            // One who writes to itself gets the message, which answers nothing, and the echo too (IRCv3 `labeled-response`).
+            for msg in self.lines_of(id, conversation, line) {
+                self.tell(id, &msg);
+            }
+        }
         if !(mine && spoken) || self.caps(id).has(caps::ECHO_MESSAGE) {
             for msg in self.lines_of(id, conversation, line) {
                 self.send(id, msg);
@@ -79,10 +97,21 @@ impl Server {
                 && line.own
                 && let Some(name) = self.conversation_name(id, conversation)
             {
-                self.show_channel(id, &fold(&name));
+                asks = self.after_join(id, &fold(&name), conversation);
             }
         }
         self.answering = None;
+        asks
+    }
+
+    /// What follows a client's own JOIN: how far the channel was read, then topic and names.
+    pub(super) fn after_join(&mut self, id: ClientId, key: &str, conversation: &Conversation) -> Asks {
+        if !self.caps(id).has(caps::READ_MARKER) {
+            self.show_channel(id, key);
+            return Vec::new();
+        }
+        let target = self.channels.get(key).map_or_else(|| key.to_owned(), |channel| channel.name.clone());
+        vec![Ask::Marker { conversation: conversation.clone(), target, set: None, joined: true }]
     }
 
     /// A line was said in a group: for the guests in it.
@@ -112,7 +141,7 @@ impl Server {
             (Address::Mesyx(_) | Address::Mail(_) | Address::Other(_), Some(_)) => None,
             (Address::Mesyx(mesyx), None) => {
                 let channel = self.channels.get(&fold(mesyx.user.local()));
-                Some(channel.map_or_else(|| mesyx.user.local().to_owned(), |channel| channel.name.clone()))
+                Some(channel.map_or_else(|| self.nick_of_account(mesyx.user.local()), |channel| channel.name.clone()))
             }
             _ => Some(shown(address, bound)),
         }
@@ -130,7 +159,7 @@ impl Server {
             }
             Address::Mesyx(mesyx) => {
                 let local = mesyx.user.local();
-                (format!("{local}!{local}@{}", self.facts.domain), Some(local.to_owned()))
+                (format!("{}!{local}@{}", self.nick_of_account(local), self.facts.domain), Some(local.to_owned()))
             }
             Address::Irc(irc) if irc.network() == GUESTS => match self.person_named(&line.nick) {
                 Some((_, person)) => (person.mask(), None),
@@ -154,15 +183,18 @@ impl Server {
         msg.time = Some(line.at);
         msg.msgid = Some(line.id.to_string());
         msg.account = account;
-        if let Some((_, tags)) = self.tags.iter().find(|(known, _)| *known == line.id) {
-            msg.tags.clone_from(tags);
+        let mut pieces: &[(String, bool)] = &[];
+        if let Some(kept) = self.kept.iter().find(|kept| kept.id == line.id) {
+            msg.tags.clone_from(&kept.tags);
+            pieces = &kept.pieces;
         }
         if let Protection::Otr { verified } = line.protection {
             msg.tags.push(("mesyx.org/otr".into(), if verified { "verified" } else { "unverified" }.into()));
         }
         let notice = matches!(&line.from, Address::Irc(irc) if irc.name() == link::SERVICE_NAME);
         let text = &line.line.text;
-        let args = &line.line.args;
+        // Members stand in lines by their login names.
+        let args: Vec<String> = line.line.args.iter().map(|arg| self.nick_of_account(arg)).collect();
         msg.command = match line.line.verb {
             Verb::Say if notice => "NOTICE",
             Verb::Say | Verb::Action => "PRIVMSG",
@@ -177,19 +209,24 @@ impl Server {
         .into();
         msg = msg.arg(target);
         match line.line.verb {
-            Verb::Say | Verb::Notice | Verb::Action => return with_text(&msg, text, line.line.verb == Verb::Action),
+            Verb::Say | Verb::Notice | Verb::Action => {
+                let text = Text { text, pieces, action: line.line.verb == Verb::Action };
+                return with_text(&msg, &text, self.caps(id));
+            }
             Verb::Join if self.caps(id).has(caps::EXTENDED_JOIN) => {
-                let real =
-                    self.person_named(&line.nick).map_or_else(|| line.nick.clone(), |(_, person)| person.real.clone());
-                msg = msg.arg(line.nick.clone()).arg(real);
+                let account = msg.account.clone().unwrap_or_else(|| "*".to_owned());
+                let person = self.accounts.get(&fold(&account)).and_then(|pid| self.people.get(pid));
+                let real = person.map_or_else(|| line.nick.clone(), |person| person.real.clone());
+                msg = msg.arg(account).arg(real);
             }
             Verb::Topic => msg = msg.arg(text.clone()),
             Verb::Part if !text.is_empty() => msg = msg.arg(text.clone()),
             Verb::Kick => {
                 let Some(member) = args.first() else { return Vec::new() };
-                msg = msg.arg(member.clone()).arg(if text.is_empty() { line.nick.clone() } else { text.clone() });
+                let reason = if text.is_empty() { self.nick_of_account(&line.nick) } else { text.clone() };
+                msg = msg.arg(member.clone()).arg(reason);
             }
-            Verb::Mode => msg.params.extend(args.iter().cloned()),
+            Verb::Mode => msg.params.extend(args),
             _ => {}
         }
         vec![msg]
@@ -198,14 +235,26 @@ impl Server {
     /// The user read a conversation up to here, on whichever client (`draft/read-marker`).
     pub fn read(&mut self, now: Timestamp, id: ClientId, conversation: &Conversation, up_to: Option<Timestamp>) {
         self.now = now;
-        if self.caps(id).has(caps::READ_MARKER)
-            && let Some(name) = self.conversation_name(id, conversation)
-        {
-            self.tell_marker(id, &name, up_to);
+        if let Some(name) = self.conversation_name(id, conversation) {
+            self.move_marker(id, &name, up_to);
+        }
+    }
+
+    /// Tells a client of a marker that moved on, if it wants to know and was not told before.
+    pub(super) fn move_marker(&mut self, id: ClientId, name: &str, up_to: Option<Timestamp>) {
+        let known = self.clients.get(&id).and_then(|client| client.markers.get(&fold(name)).copied());
+        if self.caps(id).has(caps::READ_MARKER) && up_to > known {
+            self.tell_marker(id, name, up_to);
         }
     }
 
     pub(super) fn tell_marker(&mut self, id: ClientId, name: &str, up_to: Option<Timestamp>) {
+        if let (Some(at), Some(client)) = (up_to, self.clients.get_mut(&id)) {
+            if client.markers.len() >= MOST_MARKERS {
+                client.markers.clear();
+            }
+            client.markers.insert(fold(name), at);
+        }
         let mark = up_to.map_or_else(|| "*".to_owned(), |at| format!("timestamp={}", stamp(at)));
         let msg = self.own_msg("MARKREAD").arg(name).arg(mark);
         self.send(id, msg);
@@ -220,7 +269,8 @@ impl Server {
         }
         let nick = self.nick_of(id);
         let inviter = shown(from, None);
-        let msg = Msg::new(format!("{inviter}!{inviter}@{}", self.facts.domain), "INVITE").arg(nick).arg(group);
+        let source = format!("{}!{inviter}@{}", self.nick_of_account(&inviter), self.facts.domain);
+        let msg = Msg::new(source, "INVITE").arg(nick).arg(group);
         if self.is_local(id) {
             self.send(id, msg);
         }

@@ -3,10 +3,11 @@
 use super::ask::{Ask, Asks};
 use super::commands::Command;
 use super::msg::Msg;
+use super::multiline::{Text, with_text};
 use super::names::{channel_like, fold};
-use super::{ClientId, PersonId, Server, caps};
+use super::{Caps, ClientId, PersonId, Server, caps};
 use crate::link;
-use mesyx_irc_codec::{ctcp::Ctcp, split};
+use mesyx_irc_codec::ctcp::Ctcp;
 use mesyx_sdk::address::CaseMapping;
 use mesyx_sdk::{
     Address, Conversation, Error, ErrorKind, IrcAddress, MailAddress, MessageId, MesyxAddress, Verb, chat,
@@ -98,7 +99,11 @@ impl Server {
         match self.person_named(name) {
             Some((pid, person)) if person.account.is_none() || !account => Target::Person(pid),
             None if !account => Target::Nobody,
-            _ => self.local_address(name).map_or(Target::Nobody, |to| Target::Stored(Conversation::Direct(to))),
+            found => {
+                // By the login name, whatever the user's nick is.
+                let name = found.and_then(|(_, person)| person.account.as_deref()).unwrap_or(name);
+                self.local_address(name).map_or(Target::Nobody, |to| Target::Stored(Conversation::Direct(to)))
+            }
         }
     }
 
@@ -112,10 +117,8 @@ impl Server {
             return Vec::new();
         };
         let text = command.params.get(1).cloned().unwrap_or_default();
-        if tags_only && (!self.caps(id).has(caps::MESSAGE_TAGS) || command.tags.is_empty()) {
-            if !self.caps(id).has(caps::MESSAGE_TAGS) {
-                self.numeric(id, "421", ["TAGMSG", "Unknown command"]);
-            }
+        if tags_only && !self.caps(id).has(caps::MESSAGE_TAGS) {
+            self.numeric(id, "421", ["TAGMSG", "Unknown command"]);
             return Vec::new();
         }
         if text.is_empty() && !tags_only {
@@ -185,8 +188,7 @@ impl Server {
                 let name = channel.name.clone();
                 let standing = channel.standing(pid);
                 let may_speak = standing.is_some_and(|standing| standing.may_speak());
-                let refused = if standing.is_none() && (channel.has('n') || channel.has('s') || channel.group.is_some())
-                {
+                let refused = if standing.is_none() && channel.has('n') {
                     Some("Cannot send to channel (+n)")
                 } else if channel.has('m') && !may_speak {
                     Some("Cannot send to channel (+m)")
@@ -203,7 +205,7 @@ impl Server {
                 }
                 let group = channel.group.as_ref().is_some_and(|group| !group.members.is_empty());
                 if group && !transient && prefix.is_none() {
-                    self.keep_tags(line_id, command.tags.clone());
+                    self.keep(line_id, command.tags.clone(), command.pieces.clone());
                     self.mine(id, line_id);
                     if !own_account {
                         let nick = self.nick_of(id);
@@ -260,7 +262,7 @@ impl Server {
                     let nick = person.nick.clone();
                     self.numeric(id, "301", [&nick, &away]);
                 }
-                self.keep_tags(line_id, command.tags.clone());
+                self.keep(line_id, command.tags.clone(), command.pieces.clone());
                 self.mine(id, line_id);
                 vec![Ask::Say { to, target: target.to_owned(), id: line_id, verb, text: stored_text, quiet }]
             }
@@ -321,22 +323,28 @@ impl Server {
         let mut msg = self.said_by(pid, name).arg(shown);
         msg.msgid = Some(line_id.to_string());
         msg.tags.clone_from(&command.tags);
-        let lines = if name == "TAGMSG" { vec![msg] } else { with_text(&msg, text, false) };
+        let text = Text { text, pieces: &command.pieces, action: false };
+        let lines = |caps: Caps| if name == "TAGMSG" { vec![msg.clone()] } else { with_text(&msg, &text, caps) };
         let mut told = std::collections::BTreeSet::new();
         for to in targets.iter().copied().filter(|to| *to != id && told.insert(*to)).collect::<Vec<_>>() {
-            if !self.is_local(to) || (name == "TAGMSG" && !self.caps(to).has(caps::MESSAGE_TAGS)) {
+            let caps = self.caps(to);
+            if !self.is_local(to) || (name == "TAGMSG" && !caps.has(caps::MESSAGE_TAGS)) {
                 continue;
             }
-            for line in &lines {
-                self.send(to, line.clone());
+            for line in lines(caps) {
+                self.send(to, line);
             }
         }
-        // One who writes to itself gets the message, and the echo too.
-        let to_itself = targets.contains(&id) && fold(shown) == fold(&self.nick_of(id));
-        let times = usize::from(self.caps(id).has(caps::ECHO_MESSAGE)) + usize::from(to_itself);
-        for _ in 0..times {
-            for line in &lines {
-                self.send(id, line.clone());
+        // One who writes to itself gets the message, which answers nothing, and the echo too (IRCv3 `labeled-response`).
+        let caps = self.caps(id);
+        if targets.contains(&id) && fold(shown) == fold(&self.nick_of(id)) {
+            for line in lines(caps) {
+                self.tell(id, &line);
+            }
+        }
+        if caps.has(caps::ECHO_MESSAGE) {
+            for line in lines(caps) {
+                self.send(id, line);
             }
         }
     }
@@ -368,7 +376,7 @@ impl Server {
         let nick = self.nick_of(id);
         for line in lines {
             let msg = Msg::new(source.clone(), "PRIVMSG").arg(nick.clone());
-            for piece in with_text(&msg, line, false) {
+            for piece in with_text(&msg, &Text { text: line, ..Text::default() }, Caps::NONE) {
                 self.send(id, piece);
             }
         }
@@ -382,25 +390,4 @@ impl Server {
             self.send(id, msg);
         }
     }
-}
-
-/// The lines that carry a text of any length: nothing of it is lost. The id stands on the first.
-pub(super) fn with_text(msg: &Msg, text: &str, action: bool) -> Vec<Msg> {
-    let head = msg.source.len() + msg.command.len() + msg.params.iter().map(|param| param.len() + 1).sum::<usize>();
-    // ":" source " " command " " target " :" text, and the frame of an action.
-    let frame = if action { 9 } else { 0 };
-    let room = 510_usize.saturating_sub(head + 4 + frame).max(64);
-    let mut lines: Vec<Msg> = split::pieces(text.as_bytes(), room)
-        .map(|piece| {
-            let piece = String::from_utf8_lossy(piece);
-            msg.clone().arg(if action { format!("\x01ACTION {piece}\x01") } else { piece.into_owned() })
-        })
-        .collect();
-    if lines.is_empty() {
-        lines.push(msg.clone().arg(if action { "\x01ACTION\x01" } else { " " }));
-    }
-    for later in lines.iter_mut().skip(1) {
-        later.msgid = None;
-    }
-    lines
 }

@@ -9,7 +9,8 @@
 //! What must hold:
 //! - everything that a client is sent goes through `Server::send`, which gives labels and tags as the client asked for them;
 //! - while a command waits for the host, its client's next commands wait too, so that answers come in the order of the commands;
-//! - a guest never has the nick of an account; a person is removed once it has neither clients nor groups.
+//! - a login name is nobody else's nick; a user may go by any other nick that is free, and has the login name again as nick once no
+//!   client of the user's is left; a person is removed once it has neither clients nor groups.
 
 pub mod ask;
 mod bouncer;
@@ -25,6 +26,7 @@ pub mod live;
 mod message;
 mod modes;
 pub mod msg;
+mod multiline;
 pub mod names;
 mod network;
 pub mod outbox;
@@ -102,6 +104,10 @@ pub(super) struct Client {
     monitors: BTreeSet<String>,
     /// Lines that this connection submitted.
     mine: VecDeque<MessageId>,
+    /// A message of several lines that the client is sending.
+    sending: Option<multiline::Open>,
+    /// What it was told last of how far conversations were read.
+    markers: HashMap<String, Timestamp>,
     quit: Option<String>,
     /// The nick told to this client: on a bound connection that of the outside network.
     alias: Option<String>,
@@ -147,12 +153,22 @@ pub(super) struct Person {
     spoke: Timestamp,
     /// Channels that it was invited to.
     invited: HashSet<String>,
+    /// How far a guest read: in memory only, as all of a guest's.
+    markers: HashMap<String, Timestamp>,
 }
 
 impl Person {
     fn mask(&self) -> String {
         format!("{}!{}@{}", self.nick, self.user, self.host)
     }
+}
+
+/// What of a line does not go over the host.
+#[derive(Debug)]
+struct Kept {
+    id: MessageId,
+    tags: Vec<(String, String)>,
+    pieces: multiline::Pieces,
 }
 
 /// Somebody who was there.
@@ -177,15 +193,19 @@ pub struct Server {
     now: Timestamp,
     clients: HashMap<ClientId, Client>,
     people: HashMap<PersonId, Person>,
+    /// By nick as it is now.
     nicks: HashMap<String, PersonId>,
+    /// People with an account, by login name: it is nobody else's nick, whatever theirs is.
+    accounts: HashMap<String, PersonId>,
     channels: BTreeMap<String, Channel>,
     was: VecDeque<Was>,
     monitored: HashMap<String, BTreeSet<ClientId>>,
-    /// Tags that came with a line, until it comes back on the live feeds.
-    tags: VecDeque<(MessageId, Vec<(String, String)>)>,
+    /// Tags that came with a line, and how its sender cut it, until it comes back on the live feeds.
+    kept: VecDeque<Kept>,
     next: u64,
     batches: u64,
-    most_clients: usize,
+    /// Most people who were connected at once.
+    most_people: usize,
     /// Whose command is being answered.
     answering: Option<ClientId>,
 }
@@ -201,13 +221,14 @@ impl Server {
             clients: HashMap::new(),
             people: HashMap::new(),
             nicks: HashMap::new(),
+            accounts: HashMap::new(),
             channels: BTreeMap::new(),
             was: VecDeque::new(),
             monitored: HashMap::new(),
-            tags: VecDeque::new(),
+            kept: VecDeque::new(),
             next: 1,
             batches: 0,
-            most_clients: 0,
+            most_people: 0,
             answering: None,
         }
     }
@@ -233,11 +254,12 @@ impl Server {
             capture: None,
             monitors: BTreeSet::new(),
             mine: VecDeque::new(),
+            sending: None,
+            markers: HashMap::new(),
             quit: None,
             alias: None,
         };
         self.clients.insert(id, client);
-        self.most_clients = self.most_clients.max(self.clients.len());
         id
     }
 
@@ -313,9 +335,28 @@ impl Server {
         Some((pid, self.people.get(&pid)?))
     }
 
+    /// Who has this nick, or else this login name.
     fn person_named(&self, nick: &str) -> Option<(PersonId, &Person)> {
-        let pid = *self.nicks.get(&fold(nick))?;
+        let key = fold(nick);
+        let pid = *self.nicks.get(&key).or_else(|| self.accounts.get(&key))?;
         Some((pid, self.people.get(&pid)?))
+    }
+
+    /// Who is connected under just this nick.
+    fn person_here(&self, nick: &str) -> Option<&Person> {
+        self.people.get(self.nicks.get(&fold(nick))?).filter(|person| !person.absent())
+    }
+
+    /// Whether somebody else has this nick, or has it as login name.
+    fn is_held(&self, nick: &str, own: Option<PersonId>) -> bool {
+        let key = fold(nick);
+        [&self.nicks, &self.accounts].iter().any(|names| names.get(&key).is_some_and(|pid| Some(*pid) != own))
+    }
+
+    /// The nick by which a user of the exchange goes now.
+    pub(super) fn nick_of_account(&self, name: &str) -> String {
+        let person = self.accounts.get(&fold(name)).and_then(|pid| self.people.get(pid));
+        person.map_or_else(|| name.to_owned(), |person| person.nick.clone())
     }
 
     fn caps(&self, id: ClientId) -> Caps {
@@ -331,6 +372,15 @@ impl Server {
         match client.person.and_then(|pid| self.people.get(&pid)) {
             Some(person) => person.nick.clone(),
             None => client.reg.as_ref().and_then(|reg| reg.nick.clone()).unwrap_or_else(|| "*".into()),
+        }
+    }
+
+    /// Sends a line to one client that is no answer to its command.
+    pub(super) fn tell(&mut self, to: ClientId, msg: &Msg) {
+        if let Some(client) = self.clients.get(&to)
+            && let Some(line) = msg.render(client.caps, self.now, None)
+        {
+            client.outbox.push(line);
         }
     }
 
@@ -391,9 +441,12 @@ impl Server {
         let Some(Capture { label, mut msgs }) = client.capture.take() else { return };
         let mut lines = Vec::new();
         let server = &self.facts.server;
+        let batched = client.caps.has(caps::BATCH);
         match msgs.len() {
             0 => lines.push((Msg::new(server.clone(), "ACK"), Some(label.as_str()))),
             1 => lines.push((msgs.remove(0), Some(label.as_str()))),
+            // Who knows no batches can't be told what belongs together.
+            _ if !batched => lines.extend(msgs.into_iter().map(|msg| (msg, None))),
             _ => {
                 // An answer that is one batch already takes the label itself.
                 let name =
@@ -464,14 +517,14 @@ impl Server {
         all
     }
 
-    /// Tags of a line that goes over the host, kept for when it comes back.
-    fn keep_tags(&mut self, id: MessageId, tags: Vec<(String, String)>) {
-        if tags.is_empty() {
+    /// What of a line goes not over the host, kept for when it comes back.
+    fn keep(&mut self, id: MessageId, tags: Vec<(String, String)>, pieces: multiline::Pieces) {
+        if tags.is_empty() && pieces.is_empty() {
             return;
         }
-        if self.tags.len() >= 256 {
-            self.tags.pop_front();
+        if self.kept.len() >= 256 {
+            self.kept.pop_front();
         }
-        self.tags.push_back((id, tags));
+        self.kept.push_back(Kept { id, tags, pieces });
     }
 }

@@ -8,7 +8,7 @@ use super::{Caps, ClientId, PersonId, Server};
 use mesyx_sdk::{GroupChange, Rank};
 
 /// Most changes with a parameter in one command.
-const MOST_CHANGES: usize = 20;
+pub(super) const MOST_CHANGES: usize = 20;
 
 /// One change that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +84,8 @@ impl Server {
             let flag = match change.mode {
                 'i' => &mut person.invisible,
                 'B' => &mut person.bot,
+                // RFC 2812, section 3.1.5: nobody becomes an operator so, and nobody is told.
+                'o' | 'O' => continue,
                 _ => {
                     unknown = true;
                     continue;

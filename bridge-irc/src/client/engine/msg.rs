@@ -75,7 +75,10 @@ impl Msg {
             if self.bot {
                 line = line.tag("bot", "").ok()?;
             }
-            for (key, value) in &self.tags {
+        }
+        let concat = super::multiline::CONCAT;
+        for (key, value) in &self.tags {
+            if caps.has(caps::MESSAGE_TAGS) || (key == concat && caps.has(caps::MULTILINE)) {
                 line = line.tag(key, value).ok()?;
             }
         }

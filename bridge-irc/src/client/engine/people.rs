@@ -8,7 +8,7 @@ use super::{Caps, ClientId, MOST_WAS, Person, PersonId, Server, Was, caps};
 use crate::link;
 use mesyx_sdk::{Timestamp, User};
 use ring::hmac;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 impl Person {
     /// The user modes that are set.
@@ -38,14 +38,14 @@ impl Server {
 
     /// The person of an account, made where there is none.
     pub(super) fn account(&mut self, name: &str, real: Option<String>) -> PersonId {
+        if let Some(pid) = self.accounts.get(&fold(name)) {
+            return *pid;
+        }
         if let Some(pid) = self.nicks.get(&fold(name)).copied() {
-            let is_account = self.people.get(&pid).is_some_and(|person| person.account.is_some());
-            if is_account {
-                return pid;
-            }
-            // A guest had the name before there was an account of it.
+            // Somebody had the name before there was an account of it.
+            let own = self.people.get(&pid).and_then(|person| person.account.clone());
             let number = self.fresh();
-            self.rename(pid, &format!("Guest{number}"));
+            self.rename(pid, &own.unwrap_or_else(|| format!("Guest{number}")));
         }
         let pid = self.fresh();
         let person = Person {
@@ -62,16 +62,22 @@ impl Server {
             since: self.now,
             spoke: self.now,
             invited: HashSet::new(),
+            markers: HashMap::new(),
         };
         self.people.insert(pid, person);
         self.nicks.insert(fold(name), pid);
+        self.accounts.insert(fold(name), pid);
         pid
     }
 
-    /// One more client of a user.
-    pub(super) fn attach(&mut self, user: &User, id: ClientId, real: String) -> PersonId {
+    /// One more client of a user. The first one brings the nick, where it is free; the others share it.
+    pub(super) fn attach(&mut self, user: &User, id: ClientId, real: String, nick: Option<&str>) -> PersonId {
         let pid = self.account(&user.name, None);
         let now = self.now;
+        let first = self.people.get(&pid).is_some_and(|person| person.clients.is_empty());
+        if let Some(nick) = nick.filter(|nick| first && !self.is_held(nick, Some(pid))) {
+            self.rename(pid, nick);
+        }
         let Some(person) = self.people.get_mut(&pid) else { return pid };
         let came = person.clients.is_empty();
         person.clients.push(id);
@@ -101,6 +107,10 @@ impl Server {
             self.tell_away(pid);
             self.tell_online(&nick, false);
             self.drop_if_gone(pid);
+            // The nick goes with the last client; members know the user by the login name then.
+            if let Some(name) = self.people.get(&pid).and_then(|person| person.account.clone()) {
+                self.rename(pid, &name);
+            }
             return;
         }
         let msg = self.said_by(pid, "QUIT").arg(reason);
@@ -120,6 +130,7 @@ impl Server {
             self.remember(pid);
             if let Some(person) = self.people.remove(&pid) {
                 self.nicks.remove(&fold(&person.nick));
+                self.accounts.retain(|_, of| *of != pid);
             }
         }
     }
@@ -162,18 +173,23 @@ impl Server {
         msg
     }
 
-    /// A new nick of a guest.
+    /// A new nick, which is free. Whoever is bound to a network outside goes by the nick there.
     pub(super) fn rename(&mut self, pid: PersonId, nick: &str) {
-        let Some(old) = self.people.get(&pid).map(|person| person.nick.clone()) else { return };
+        let Some((old, here)) = self.people.get(&pid).map(|person| (person.nick.clone(), !person.absent())) else {
+            return;
+        };
         if old == nick {
             return;
         }
         let msg = self.said_by(pid, "NICK").arg(nick);
         for id in self.clients_of(pid) {
-            self.send(id, msg.clone());
+            if self.is_local(id) {
+                self.send(id, msg.clone());
+            }
         }
         self.tell_neighbours(pid, &msg, Caps::NONE);
-        if fold(&old) != fold(nick) {
+        let other = here && fold(&old) != fold(nick);
+        if other {
             self.remember(pid);
             self.tell_online(&old, false);
         }
@@ -182,7 +198,7 @@ impl Server {
         if let Some(person) = self.people.get_mut(&pid) {
             person.nick = nick.to_owned();
         }
-        if fold(&old) != fold(nick) {
+        if other {
             self.tell_online(nick, true);
         }
     }
@@ -246,8 +262,8 @@ impl Server {
     /// Tells those who monitor a nick that it came or went (numerics 730 and 731).
     pub(super) fn tell_online(&mut self, nick: &str, online: bool) {
         let Some(watchers) = self.monitored.get(&fold(nick)).cloned() else { return };
-        let shown = match self.person_named(nick).filter(|_| online) {
-            Some((_, person)) => person.mask(),
+        let shown = match self.person_here(nick).filter(|_| online) {
+            Some(person) => person.mask(),
             None => nick.to_owned(),
         };
         for id in watchers {
@@ -305,8 +321,8 @@ impl Server {
         }
         let (mut online, mut offline) = (Vec::new(), Vec::new());
         for target in shown {
-            match self.person_named(&target).filter(|(_, person)| !person.absent()) {
-                Some((_, person)) => online.push(person.mask()),
+            match self.person_here(&target) {
+                Some(person) => online.push(person.mask()),
                 None => offline.push(target),
             }
         }

@@ -7,7 +7,7 @@ use super::names::{self, fold, is_nick};
 use super::{Caps, ClientId, Person, Server, caps};
 use mesyx_irc_codec::sasl::{Collected, Collector};
 use mesyx_sdk::{ErrorKind, Secret};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use zeroize::Zeroizing;
 
 /// Most bytes of base64 in one SASL exchange.
@@ -52,58 +52,70 @@ impl Server {
             return Vec::new();
         };
         let Some(client) = self.clients.get(&id) else { return Vec::new() };
-        // The nick of a user is the login name; what the client proposes before it is logged in does not matter then.
-        let account = client.user.is_some();
-        if client.reg.is_none() && account {
-            let own = self.nick_of(id);
-            if own != nick {
-                self.numeric(id, "447", [nick, "Your nick is your login name"]);
-            }
-            return Vec::new();
-        }
-        let guests_only = client.reg.as_ref().is_none_or(|reg| reg.pass.is_none());
-        let login = client.reg.is_some() && !guests_only && !nick.contains([' ', '*', ':', ',', '!', '@', '#']);
+        let account = client.user.as_ref().map(|user| user.name.clone());
+        let Some(reg) = &client.reg else { return self.change_nick(id, nick, account.as_deref()) };
+        // `alice/libera` may stand as a nick next to a password; it names the login then, and is nobody's nick.
+        let login = reg.pass.is_some() && !nick.contains([' ', '*', ':', ',', '!', '@', '#']);
         if !is_nick(nick) && !login {
-            let shown = if nick.contains(' ') || nick.starts_with(':') { "*" } else { nick };
-            self.numeric(id, "432", [shown, "Erroneous nickname"]);
+            self.no_nick(id, nick);
             return Vec::new();
         }
-        if client.reg.is_some() && (account || !self.facts.guests || !guests_only) {
-            return self.take_nick(id, nick);
-        }
-        let negotiating = client.reg.as_ref().is_some_and(|reg| reg.negotiating);
-        let of_account = |pid| self.people.get(pid).is_some_and(|person: &Person| person.account.is_some());
-        match self.nicks.get(&fold(nick)) {
-            // One more client of a user, who has not logged in yet.
-            Some(holder) if negotiating && of_account(holder) => self.take_nick(id, nick),
-            Some(holder) if Some(*holder) != client.person => {
-                self.numeric(id, "433", [nick, "Nickname is already in use"]);
+        let may_log_in = reg.negotiating || reg.pass.is_some() || account.is_some() || !self.facts.guests;
+        let key = fold(nick);
+        let own = account.as_deref().is_some_and(|name| fold(name) == key);
+        match self.nicks.get(&key).or_else(|| self.accounts.get(&key)).and_then(|pid| self.people.get(pid)) {
+            // Perhaps one more client of this user, who has not logged in yet.
+            Some(person) if may_log_in && person.account.is_some() => self.take_nick(id, nick),
+            Some(_) => {
+                self.nick_in_use(id, nick);
                 Vec::new()
             }
-            Some(_) => self.take_nick(id, nick),
+            None if own || login || !self.facts.guests => self.take_nick(id, nick),
             None => vec![Ask::Taken { nick: nick.to_owned() }],
         }
     }
 
+    fn no_nick(&mut self, id: ClientId, nick: &str) {
+        let shown = if nick.contains(' ') || nick.starts_with(':') { "*" } else { nick };
+        self.numeric(id, "432", [shown, "Erroneous nickname"]);
+    }
+
+    fn nick_in_use(&mut self, id: ClientId, nick: &str) {
+        if let Some(reg) = self.clients.get_mut(&id).and_then(|client| client.reg.as_mut()) {
+            reg.nick = None;
+        }
+        self.numeric(id, "433", [nick, "Nickname is already in use"]);
+    }
+
+    /// NICK of a client that was let in.
+    fn change_nick(&mut self, id: ClientId, nick: &str, account: Option<&str>) -> Asks {
+        let Some((pid, person)) = self.person_of(id) else { return Vec::new() };
+        if !is_nick(nick) && account.is_none_or(|name| fold(name) != fold(nick)) {
+            self.no_nick(id, nick);
+        } else if self.is_held(nick, Some(pid)) {
+            self.nick_in_use(id, nick);
+        } else if fold(&person.nick) == fold(nick) || account.is_some_and(|name| fold(name) == fold(nick)) {
+            self.rename(pid, nick);
+        } else {
+            return vec![Ask::Taken { nick: nick.to_owned() }];
+        }
+        Vec::new()
+    }
+
+    /// The host said whether a nick is an account's.
     pub(super) fn nick_checked(&mut self, id: ClientId, nick: &str, outcome: &Outcome) -> Asks {
-        let person = self.clients.get(&id).and_then(|client| client.person);
-        let held = self.nicks.get(&fold(nick)).is_some_and(|holder| Some(*holder) != person);
-        if held || !matches!(outcome, Ok(Given::Taken(false))) {
-            // A client that logs in later in its registration may propose its own name now.
-            let may_log_in =
-                self.clients.get(&id).and_then(|client| client.reg.as_ref()).is_some_and(|reg| reg.negotiating);
-            if held || !may_log_in {
-                if let Some(reg) = self.clients.get_mut(&id).and_then(|client| client.reg.as_mut()) {
-                    reg.nick = None;
-                }
-                self.numeric(id, "433", [nick, "Nickname is already in use"]);
-                return Vec::new();
-            }
-            return self.take_nick(id, nick);
+        let Some(client) = self.clients.get(&id) else { return Vec::new() };
+        let (person, logged_in) = (client.person, client.user.is_some());
+        let taken = !matches!(outcome, Ok(Given::Taken(false)));
+        // A client that logs in later in its registration may propose its own name now.
+        let may_log_in = client.reg.as_ref().is_some_and(|reg| reg.negotiating) && !logged_in;
+        if self.is_held(nick, person) || (taken && !may_log_in) {
+            self.nick_in_use(id, nick);
+            return Vec::new();
         }
         if let Some(reg) = self.clients.get_mut(&id).and_then(|client| client.reg.as_mut()) {
             reg.nick = Some(nick.to_owned());
-            reg.free = true;
+            reg.free = !taken;
             return self.try_register(id);
         }
         self.take_nick(id, nick)
@@ -132,8 +144,22 @@ impl Server {
             return Vec::new();
         }
         let free = reg.free;
-        if client.user.is_some() {
-            reg.asked = true;
+        if let Some(account) = &client.user {
+            let name = fold(&account.name);
+            // Who comes to a network outside, to clients of the same user, or under the login name, needs no nick here.
+            let other = client.network.is_none() && is_nick(&nick) && fold(&nick) != name;
+            let pid = self.accounts.get(&name).copied();
+            let first = pid.and_then(|pid| self.people.get(&pid)).is_none_or(Person::absent);
+            if other && first && self.is_held(&nick, pid) {
+                self.nick_in_use(id, &nick);
+                return Vec::new();
+            }
+            if other && first && !free {
+                return vec![Ask::Taken { nick }];
+            }
+            if let Some(reg) = self.clients.get_mut(&id).and_then(|client| client.reg.as_mut()) {
+                reg.asked = true;
+            }
             return vec![Ask::Enter];
         }
         if let Some(pass) = reg.pass.take() {
@@ -152,11 +178,8 @@ impl Server {
             return Vec::new();
         }
         // CAP END after the nick of an account, without having logged in.
-        if self.nicks.contains_key(&fold(&nick)) {
-            if let Some(reg) = self.clients.get_mut(&id).and_then(|client| client.reg.as_mut()) {
-                reg.nick = None;
-            }
-            self.numeric(id, "433", [&nick, "Nickname is already in use"]);
+        if self.is_held(&nick, None) {
+            self.nick_in_use(id, &nick);
             return Vec::new();
         }
         if !free {
@@ -290,6 +313,7 @@ impl Server {
             since: self.now,
             spoke: self.now,
             invited: HashSet::new(),
+            markers: HashMap::new(),
         };
         let pid = self.fresh();
         if let Some(client) = self.clients.get_mut(&id) {
@@ -297,6 +321,7 @@ impl Server {
         }
         self.people.insert(pid, person);
         self.nicks.insert(fold(nick), pid);
+        self.count_people();
         self.welcome(id);
         self.tell_online(nick, true);
         Vec::new()
@@ -329,29 +354,27 @@ impl Server {
         }
         let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
         let reg = client.reg.take().unwrap_or_default();
-        let pid = self.attach(&user, id, reg.real);
+        let nick = reg.nick.filter(|nick| wanted.is_none() && is_nick(nick));
+        let pid = self.attach(&user, id, reg.real, nick.as_deref());
         let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
         client.person = Some(pid);
         if let Some((presence, _)) = &bound {
             client.alias = Some(presence.nick.clone()).filter(|nick| !nick.is_empty());
         }
+        self.count_people();
         self.welcome(id);
+        let mut asks: Asks = self.enter_asks(id, &networks);
         if let Some((presence, channels)) = bound {
             self.enter_network(id, &presence, &channels);
         } else {
             let keys: Vec<String> =
                 self.people.get(&pid).map_or_else(Vec::new, |p| p.channels.iter().cloned().collect());
             for key in keys {
-                self.show_joined(id, &key);
+                asks.extend(self.show_joined(id, &key));
             }
             if self.caps(id).has(caps::BOUNCER_NOTIFY) {
                 self.tell_networks(id, &networks);
             }
-        }
-        let mut asks: Asks = self.enter_asks(id, &networks);
-        let joined: Vec<String> = self.people.get(&pid).map_or_else(Vec::new, |p| p.channels.iter().cloned().collect());
-        for name in joined.iter().filter(|_| self.is_local(id)) {
-            asks.extend(self.marker_asks(id, name));
         }
         if !self.caps(id).has(caps::CHATHISTORY) {
             asks.push(Ask::Playback);

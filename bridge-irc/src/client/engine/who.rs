@@ -6,6 +6,8 @@ use super::{ClientId, PersonId, Server, caps};
 use mesyx_irc_codec::mask;
 use mesyx_sdk::address::CaseMapping;
 
+/// Most nicks of one WHOIS or WHOWAS, as TARGMAX says.
+const MOST_NICKS: usize = 4;
 /// Most bytes of names in one numeric 353.
 const NAMES_LINE: usize = 350;
 
@@ -123,7 +125,10 @@ impl Server {
         let wanted = command.get(0).unwrap_or("*").to_owned();
         let option = command.get(1).unwrap_or_default().to_owned();
         let mut found: Vec<(PersonId, Option<String>)> = Vec::new();
-        if channel_like(&wanted) {
+        let operators = option.split('%').next().unwrap_or_default().contains('o');
+        if operators {
+            // RFC 2812, section 3.6.1: operators of the network only, and there are none.
+        } else if channel_like(&wanted) {
             let key = fold(&wanted);
             if let Some(channel) = self.channels.get(&key).filter(|channel| channel.seen_by(viewer)) {
                 let inside = channel.members.contains_key(&viewer);
@@ -231,17 +236,25 @@ impl Server {
     }
 
     pub(super) fn whois(&mut self, id: ClientId, command: &Command) {
-        let nick = match (command.get(0), command.get(1)) {
-            (_, Some(nick)) | (Some(nick), None) => nick.split(',').next().unwrap_or_default().to_owned(),
+        let nicks = match (command.get(0), command.get(1)) {
+            (server, Some(nicks)) if self.for_us(id, server) => nicks.to_owned(),
+            (Some(nicks), None) => nicks.to_owned(),
+            (_, Some(_)) => return,
             (None, None) => String::new(),
         };
-        if nick.is_empty() {
+        let nicks: Vec<&str> = nicks.split(',').filter(|nick| !nick.is_empty()).take(MOST_NICKS).collect();
+        if nicks.is_empty() {
             self.numeric(id, "431", ["No nickname given"]);
-            return;
         }
+        for nick in nicks {
+            self.whois_one(id, nick);
+        }
+    }
+
+    fn whois_one(&mut self, id: ClientId, nick: &str) {
         let Some((viewer, _)) = self.person_of(id) else { return };
-        let Some((pid, person)) = self.person_named(&nick) else {
-            let shown = if nick.contains(' ') { "*" } else { &nick };
+        let Some((pid, person)) = self.person_named(nick) else {
+            let shown = if nick.contains(' ') || nick.starts_with(':') { "*" } else { nick };
             self.numeric(id, "401", [shown, "No such nick/channel"]);
             self.numeric(id, "318", [shown, "End of /WHOIS list"]);
             return;
@@ -306,15 +319,26 @@ impl Server {
     }
 
     pub(super) fn whowas(&mut self, id: ClientId, command: &Command) {
-        let Some(nick) = command.get(0).map(str::to_owned) else {
+        let nicks = command.get(0).unwrap_or_default().to_owned();
+        let nicks: Vec<&str> = nicks.split(',').filter(|nick| !nick.is_empty()).take(MOST_NICKS).collect();
+        if nicks.is_empty() {
             self.numeric(id, "431", ["No nickname given"]);
             return;
-        };
+        }
+        if !self.for_us(id, command.get(2)) {
+            return;
+        }
         let most =
             command.get(1).and_then(|most| most.parse::<usize>().ok()).filter(|most| *most > 0).unwrap_or(usize::MAX);
+        for nick in nicks {
+            self.whowas_one(id, nick, most);
+        }
+    }
+
+    fn whowas_one(&mut self, id: ClientId, nick: &str, most: usize) {
         let server = self.facts.server.clone();
-        let all: Vec<_> = self.was.iter().filter(|was| fold(&was.nick) == fold(&nick)).take(most).cloned().collect();
-        let shown = if nick.contains(' ') { "*" } else { &nick };
+        let all: Vec<_> = self.was.iter().filter(|was| fold(&was.nick) == fold(nick)).take(most).cloned().collect();
+        let shown = if nick.contains(' ') || nick.starts_with(':') { "*" } else { nick };
         if all.is_empty() {
             self.numeric(id, "406", [shown, "There was no such nickname"]);
         }
@@ -327,10 +351,8 @@ impl Server {
 
     pub(super) fn ison(&mut self, id: ClientId, command: &Command) {
         let words = command.params.iter().flat_map(|param| param.split(' ')).filter(|word| !word.is_empty());
-        let here: Vec<String> = words
-            .filter_map(|nick| self.person_named(nick).filter(|(_, person)| !person.absent()))
-            .map(|(_, person)| person.nick.clone())
-            .collect();
+        let here: Vec<String> =
+            words.filter_map(|nick| self.person_here(nick)).map(|person| person.nick.clone()).collect();
         let msg = self.own_msg("303").arg(self.nick_of(id)).arg(here.join(" "));
         self.send(id, msg);
     }

@@ -137,7 +137,8 @@ async fn a_wrong_password_is_no_way_in() {
     assert!(client.next().await.contains(" 464 "));
     assert!(client.next().await.starts_with("ERROR "));
     let mut sasl = Client::connect(&at).await;
-    for line in ["CAP REQ :sasl", "NICK alice", "USER x 0 * :x", "AUTHENTICATE PLAIN", "AUTHENTICATE AGFsaWNlAHdyb25n"] {
+    for line in ["CAP REQ :sasl", "NICK alice", "USER x 0 * :x", "AUTHENTICATE PLAIN", "AUTHENTICATE AGFsaWNlAHdyb25n"]
+    {
         sasl.send(line).await;
     }
     sasl.until(" 904 ").await;

@@ -98,7 +98,7 @@ impl Msg {
     }
 
     fn text_is_last(&self) -> bool {
-        matches!(&*self.command, "PRIVMSG" | "NOTICE" | "TOPIC" | "QUIT" | "ERROR" | "332" | "353")
+        matches!(&*self.command, "PRIVMSG" | "NOTICE" | "TOPIC" | "QUIT" | "ERROR" | "CAP" | "332" | "353")
     }
 }
 

@@ -1,6 +1,10 @@
 //! The server with guests alone: no host, no sockets.
 
+mod nicks;
+mod texts;
+
 use super::*;
+use mesyx_sdk::{ChatLine, Conversation};
 use proptest::prelude::*;
 
 struct World {
@@ -79,7 +83,10 @@ impl World {
 }
 
 fn numerics(lines: &[String]) -> Vec<String> {
-    lines.iter().map(|line| line.split(' ').nth(1).unwrap_or_default().to_owned()).collect()
+    lines
+        .iter()
+        .map(|line| line.split(' ').filter(|word| !word.starts_with('@')).nth(1).unwrap_or_default().to_owned())
+        .collect()
 }
 
 #[test]

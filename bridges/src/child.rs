@@ -1,6 +1,7 @@
 //! One child process: started, watched, logged, ended.
 
 use crate::run::Process;
+use mesyx_sdk::wire::host::{Allowance, log_line};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, SysconfVar, sysconf};
@@ -13,9 +14,6 @@ use tokio::sync::watch;
 
 /// Longest line of a child's output that is logged whole.
 const MAX_LINE: u64 = 4096;
-/// Lines of a child's output that are logged at once, and how many more each second.
-const BURST: f64 = 200.0;
-const LINES_PER_SECOND: f64 = 20.0;
 /// How often a child's use of memory and processor is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// Processor time that a child may save up, in seconds of its share.
@@ -232,26 +230,16 @@ impl Watch {
 /// Logs what a child writes, line by line, as much of it as is bearable.
 fn log(name: &str, stream: Box<dyn Read + Send>) {
     let mut reader = BufReader::new(stream);
-    let (mut allowed, mut looked, mut dropped) = (BURST, Instant::now(), 0_u64);
+    let mut allowance = Allowance::default();
     loop {
         let mut line = Vec::new();
         match (&mut reader).take(MAX_LINE).read_until(b'\n', &mut line) {
             Ok(length) if length > 0 => {}
             _ => break,
         }
-        let now = Instant::now();
-        allowed = (allowed + now.duration_since(looked).as_secs_f64() * LINES_PER_SECOND).min(BURST);
-        looked = now;
-        if allowed < 1.0 {
-            dropped += 1;
-            continue;
+        if allowance.one_more(name) {
+            tell(name, String::from_utf8_lossy(&line).trim_end());
         }
-        allowed -= 1.0;
-        if dropped > 0 {
-            tracing::warn!(bridge = name, lines = dropped, "the bridge says so much that lines of it were left out");
-            dropped = 0;
-        }
-        tell(name, String::from_utf8_lossy(&line).trim_end());
     }
 }
 
@@ -260,21 +248,14 @@ fn tell(name: &str, line: &str) {
     let mut fields: serde_json::Map<String, serde_json::Value> = match serde_json::from_str(line) {
         Ok(fields) => fields,
         Err(_) if line.is_empty() => return,
-        Err(_) => return tracing::info!(bridge = name, "it says: {}", line.escape_debug()),
+        Err(_) => return log_line(name, "INFO", &format!("it says: {line}")),
     };
     let mut take = |key: &str| fields.remove(key).and_then(|value| value.as_str().map(str::to_owned));
     let (level, message) = (take("level").unwrap_or_default(), take("message").unwrap_or_default());
     take("timestamp");
     take("target");
-    let rest: Vec<_> = fields.iter().map(|(key, value)| format!("{}={value}", key.escape_debug())).collect();
-    let (message, rest) = (message.escape_debug(), rest.join(" "));
-    match level.as_str() {
-        "ERROR" => tracing::error!(bridge = name, "{message} {rest}"),
-        "WARN" => tracing::warn!(bridge = name, "{message} {rest}"),
-        "DEBUG" => tracing::debug!(bridge = name, "{message} {rest}"),
-        "TRACE" => tracing::trace!(bridge = name, "{message} {rest}"),
-        _ => tracing::info!(bridge = name, "{message} {rest}"),
-    }
+    let rest: String = fields.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+    log_line(name, &level, &format!("{message}{rest}"));
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,6 +1,7 @@
 //! Drives a [`Bridge`] through one life, as the host says.
 
 use super::client::{Connection, RemoteHost};
+use super::logs::Lines;
 use super::status::from_status;
 use super::{CALL, MINOR, STOP, convert, v1};
 use crate::{
@@ -36,8 +37,17 @@ where
     B: Bridge,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    one_life::<B, S>(stream, token, &mut false).await
+}
+
+/// The same; `ran` becomes true when the host has let the bridge run.
+pub(super) async fn one_life<B, S>(stream: S, token: Option<Secret>, ran: &mut bool) -> Result<(), Fatal>
+where
+    B: Bridge,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let connection = Connection::over(stream).await.map_err(|error| Fatal::new(error.to_string()))?;
-    live::<B>(connection, token).await
+    live::<B>(connection, token, ran).await
 }
 
 /// The same over a unix socket, on which the host can pass listening sockets.
@@ -53,10 +63,10 @@ pub async fn serve_bridge_unix<B: Bridge>(
     stream.set_nonblocking(true).map_err(unusable)?;
     let stream = tokio::net::UnixStream::from_std(stream).map_err(unusable)?;
     let connection = Connection::over_unix(stream).await.map_err(|error| Fatal::new(error.to_string()))?;
-    live::<B>(connection, token).await
+    live::<B>(connection, token, &mut false).await
 }
 
-async fn live<B: Bridge>(connection: Connection, token: Option<Secret>) -> Result<(), Fatal> {
+async fn live<B: Bridge>(connection: Connection, token: Option<Secret>, ran: &mut bool) -> Result<(), Fatal> {
     let hello = v1::Hello {
         minor: MINOR,
         features: connection.features(),
@@ -75,7 +85,9 @@ async fn live<B: Bridge>(connection: Connection, token: Option<Secret>) -> Resul
         _ => return Err(Fatal::new("the host did not welcome the bridge; is it a Mesyx host?")),
     };
     let (stop, stopping) = watch::channel(false);
+    let lines = Lines::begin(&connection, welcome.log_level);
     let mut life = Life::<B> {
+        lines,
         life,
         connection,
         welcome,
@@ -88,11 +100,13 @@ async fn live<B: Bridge>(connection: Connection, token: Option<Secret>) -> Resul
         tasks: JoinSet::new(),
     };
     let result = life.follow(&mut events).await;
+    *ran = life.host.is_some();
     life.end(result).await
 }
 
 /// A bridge in the course of its life.
 struct Life<B> {
+    lines: Lines,
     connection: Connection,
     life: LifeClient<Channel>,
     welcome: v1::Welcome,
@@ -262,6 +276,7 @@ impl<B: Bridge> Life<B> {
         if let Some(host) = &self.host {
             let _ = timeout(STOP / 10, host.flush()).await;
         }
+        self.lines.end().await;
         let fatal = result.as_ref().err().map(ToString::to_string);
         // It fails where the host is gone.
         let _ = timeout(STOP / 10, self.life.ended(timed(v1::EndedRequest { fatal }))).await;
@@ -351,7 +366,7 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it did not say why")
 }
 
-fn timed<T>(message: T) -> Request<T> {
+pub(super) fn timed<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(CALL);
     request

@@ -28,6 +28,7 @@ mod drive;
 mod entry;
 #[cfg(feature = "wire-host")]
 pub mod host;
+mod logs;
 pub mod plugin;
 pub mod status;
 #[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic, clippy::nursery)]

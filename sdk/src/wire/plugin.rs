@@ -95,6 +95,7 @@ pub fn check<B: Bridge>(manifest: &str) {
 pub fn run<B: Bridge>(fd: i32) -> i32 {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let Some(stream) = socket(fd) else { return NO_SOCKET };
+        super::logs::install();
         let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("bridge").enable_all().build();
         let Ok(runtime) = runtime else { return FAILED };
         let result = runtime.block_on(super::serve_bridge_unix::<B>(stream, None));

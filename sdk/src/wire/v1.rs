@@ -76,7 +76,36 @@ pub struct Welcome {
     /// How many deliveries may be under way at once.
     #[prost(uint32, tag = "6")]
     pub max_deliveries: u32,
+    /// The most talkative level that the host's log takes now: less is worth sending by Life.Log.
+    #[prost(enumeration = "LogLevel", tag = "7")]
+    pub log_level: i32,
 }
+/// Lines for the host's log.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct LogRequest {
+    /// At most 256, in their order.
+    #[prost(message, repeated, tag = "1")]
+    pub lines: ::prost::alloc::vec::Vec<LogLine>,
+}
+/// One line.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct LogLine {
+    /// How important it is.
+    #[prost(enumeration = "LogLevel", tag = "1")]
+    pub level: i32,
+    /// The part of the bridge that says it.
+    #[prost(string, tag = "2")]
+    pub target: ::prost::alloc::string::String,
+    /// What it says, without secrets. At most 4,096 bytes are logged.
+    #[prost(string, tag = "3")]
+    pub text: ::prost::alloc::string::String,
+}
+/// Taken.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct LogReply {}
 /// The configuration.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -2251,6 +2280,55 @@ pub struct Row {
     #[prost(string, repeated, tag = "1")]
     pub fields: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// How important a line of the log is. One that is not known is taken for INFO.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum LogLevel {
+    /// As INFO.
+    Unspecified = 0,
+    /// Something failed that somebody must look at.
+    Error = 1,
+    /// Something is wrong.
+    Warn = 2,
+    /// What an operator wants to know.
+    Info = 3,
+    /// What helps to find a fault.
+    Debug = 4,
+    /// Everything.
+    Trace = 5,
+    /// In Welcome: nothing is logged. In a line: as INFO.
+    Off = 6,
+}
+impl LogLevel {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "LOG_LEVEL_UNSPECIFIED",
+            Self::Error => "LOG_LEVEL_ERROR",
+            Self::Warn => "LOG_LEVEL_WARN",
+            Self::Info => "LOG_LEVEL_INFO",
+            Self::Debug => "LOG_LEVEL_DEBUG",
+            Self::Trace => "LOG_LEVEL_TRACE",
+            Self::Off => "LOG_LEVEL_OFF",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "LOG_LEVEL_UNSPECIFIED" => Some(Self::Unspecified),
+            "LOG_LEVEL_ERROR" => Some(Self::Error),
+            "LOG_LEVEL_WARN" => Some(Self::Warn),
+            "LOG_LEVEL_INFO" => Some(Self::Info),
+            "LOG_LEVEL_DEBUG" => Some(Self::Debug),
+            "LOG_LEVEL_TRACE" => Some(Self::Trace),
+            "LOG_LEVEL_OFF" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
 /// What a deferral says about other deliveries. An unknown value is taken for RECIPIENT.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -2932,6 +3010,26 @@ pub mod life_client {
             req.extensions_mut().insert(GrpcMethod::new("mesyx.bridge.v1.Life", "Ping"));
             self.inner.unary(req, path, codec).await
         }
+        /// Puts lines into the host's log, for bridges whose own output nobody reads. The host leaves out what is too much: 200 lines at once and 20 a
+        /// second are logged.
+        pub async fn log(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LogRequest>,
+        ) -> std::result::Result<tonic::Response<super::LogReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/mesyx.bridge.v1.Life/Log");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("mesyx.bridge.v1.Life", "Log"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2995,6 +3093,12 @@ pub mod life_server {
             &self,
             request: tonic::Request<super::PingRequest>,
         ) -> std::result::Result<tonic::Response<super::PingReply>, tonic::Status>;
+        /// Puts lines into the host's log, for bridges whose own output nobody reads. The host leaves out what is too much: 200 lines at once and 20 a
+        /// second are logged.
+        async fn log(
+            &self,
+            request: tonic::Request<super::LogRequest>,
+        ) -> std::result::Result<tonic::Response<super::LogReply>, tonic::Status>;
     }
     /// What the host wants of the bridge.
     #[derive(Debug)]
@@ -3363,6 +3467,49 @@ pub mod life_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PingSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/mesyx.bridge.v1.Life/Log" => {
+                    #[allow(non_camel_case_types)]
+                    struct LogSvc<T: Life>(pub Arc<T>);
+                    impl<T: Life> tonic::server::UnaryService<super::LogRequest>
+                    for LogSvc<T> {
+                        type Response = super::LogReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LogRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Life>::log(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = LogSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

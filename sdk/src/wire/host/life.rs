@@ -3,7 +3,7 @@
 use super::Introduced;
 use super::link::{Events, Link, need, refuse};
 use crate::wire::status::{cut, told};
-use crate::wire::{CHUNK, DESCRIPTORS, MAX_REQUEST, MINOR, convert, v1};
+use crate::wire::{CHUNK, DESCRIPTORS, MAX_REQUEST, MINOR, convert, logs, v1};
 use crate::{Error, ErrorKind, Manifest, Secret};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -78,6 +78,7 @@ impl v1::life_server::Life for LifeCalls {
             max_chunk: CHUNK as u32,
             max_uploads: u32::try_from(self.link.limits.uploads).unwrap_or(u32::MAX),
             max_deliveries: u32::try_from(self.link.limits.deliveries).unwrap_or(u32::MAX),
+            log_level: logs::taken().into(),
         };
         let first = tokio_stream::once(Ok(v1::Event { event: Some(Event::Welcome(welcome)) }));
         self.link.introduced(Ok(introduced));
@@ -121,6 +122,11 @@ impl v1::life_server::Life for LifeCalls {
         let why = |why: String| cut(&why).replace(|c: char| c.is_control(), " ");
         self.link.say_ended(request.into_inner().fatal.map(why));
         Ok(Response::new(v1::EndedReply {}))
+    }
+
+    async fn log(&self, request: Request<v1::LogRequest>) -> Result<Response<v1::LogReply>, Status> {
+        self.link.log(&request.into_inner().lines);
+        Ok(Response::new(v1::LogReply {}))
     }
 
     async fn ping(&self, _: Request<v1::PingRequest>) -> Result<Response<v1::PingReply>, Status> {

@@ -1,6 +1,7 @@
 //! What the services of one connection and the [`super::RemoteBridge`] share.
 
 use super::line::Closing;
+use super::lines::{Allowance, log_line, word};
 use super::{Admission, Introduced, Limits};
 use crate::wire::convert;
 use crate::wire::status::to_status;
@@ -17,6 +18,11 @@ use v1::event::Event;
 
 /// Events that wait for the bridge to take them: some have a body of 64 KiB with them.
 const EVENTS: usize = 32;
+
+/// Most lines for the log in one call, and the longest, in bytes; the longest name of a part of the bridge.
+const LINES: usize = 256;
+const LONGEST_LINE: usize = 4096;
+const LONGEST_PART: usize = 100;
 
 pub(super) type Events = mpsc::Receiver<Result<v1::Event, Status>>;
 type Introduction = Result<Introduced, String>;
@@ -67,6 +73,8 @@ pub(super) struct Link {
     progress: Mutex<Progress>,
     numbers: AtomicU64,
     ended: watch::Sender<bool>,
+    /// How much of what it says is logged.
+    allowance: Mutex<Allowance>,
 }
 
 /// The ends of a link that are used once.
@@ -97,6 +105,7 @@ impl Link {
             progress: Mutex::default(),
             numbers: AtomicU64::new(1),
             ended: watch::Sender::new(false),
+            allowance: Mutex::default(),
             limits,
         };
         (link, Watched { hello: introduced, events: taken })
@@ -286,6 +295,19 @@ impl Link {
             // It can't fail: the sending side lives as long as this.
             _ = ended.wait_for(|ended| *ended) => {}
             () = self.closing.closed() => {}
+        }
+    }
+
+    /// Logs what the bridge says, as much of it as is bearable.
+    pub(super) fn log(&self, lines: &[v1::LogLine]) {
+        let name = self.admission.name.as_deref().unwrap_or_default();
+        let mut allowance = self.allowance.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in lines.iter().take(LINES) {
+            if allowance.one_more(name) {
+                let text = &line.text[..line.text.floor_char_boundary(LONGEST_LINE)];
+                let part = &line.target[..line.target.floor_char_boundary(LONGEST_PART)];
+                log_line(name, word(line.level), &format!("{part}: {text}"));
+            }
         }
     }
 

@@ -15,6 +15,7 @@
 mod calls;
 mod life;
 mod line;
+mod lines;
 mod link;
 mod routes;
 mod session;
@@ -27,6 +28,7 @@ use crate::{
     Outcome, Question, Secret, Timestamp,
 };
 use line::Line;
+pub use lines::{Allowance, log_line};
 use link::{Link, Watched};
 use routes::Routes;
 use std::fmt;

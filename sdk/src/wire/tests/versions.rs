@@ -117,6 +117,48 @@ async fn a_newer_bridge_meets_this_host() {
     assert_eq!(from_status(&missing).kind(), ErrorKind::Unavailable);
 }
 
+/// An introduction as an older version might have had it: no features, no name of a library.
+#[derive(Clone, PartialEq, Message)]
+struct OldHello {
+    #[prost(bytes = "vec", tag = "4")]
+    token: Vec<u8>,
+    #[prost(string, tag = "5")]
+    manifest: String,
+}
+
+/// A welcome as an older version might have had it: without limits.
+#[derive(Clone, PartialEq, Message)]
+struct OldWelcome {
+    #[prost(uint32, tag = "1")]
+    minor: u32,
+}
+
+#[tokio::test]
+async fn an_older_bridge_meets_this_host() {
+    let host = crate::MemoryHost::new("example.org".parse().unwrap());
+    let old = OldHello { token: b"token".to_vec(), manifest: hello("").manifest };
+    let (connection, bridge) = by_hand(Limits::default(), "token").await;
+    let hello = v1::Hello::decode(old.encode_to_vec().as_slice()).unwrap();
+    let mut events = connection.life().live(hello).await.unwrap().into_inner();
+    let Some(Event::Welcome(welcome)) = events.message().await.unwrap().unwrap().event else { panic!() };
+    assert_eq!(OldWelcome::decode(welcome.encode_to_vec().as_slice()).unwrap(), OldWelcome { minor: 0 });
+    assert!(welcome.features.is_empty(), "what it did not list is not used");
+    let bridge: RemoteBridge = bridge.await.unwrap().unwrap();
+    let run = tokio::spawn({
+        let (bridge, host) = (bridge.clone(), host.clone());
+        async move { bridge.run(std::sync::Arc::new(host), &[crate::Grant::Listen(0)]).await }
+    });
+    assert!(matches!(events.message().await.unwrap().unwrap().event, Some(Event::Run(_))));
+    // Without the feature, it is told where to bind.
+    let spec = v1::ListenSpec { name: "mx".into(), address: "127.0.0.1:0".into() };
+    let reply = connection.host_for_tests().listen(v1::ListenRequest { spec: Some(spec) }).await.unwrap().into_inner();
+    assert_eq!((reply.address.as_str(), reply.descriptor), ("127.0.0.1:0", false));
+    // It says nothing to the log, and ends as it always did.
+    // The connection may be closed before this is answered.
+    let _ = connection.life().ended(v1::EndedRequest { fatal: None }).await;
+    assert_eq!(timeout(PATIENCE, run).await.unwrap().unwrap(), Ok(()));
+}
+
 async fn call(connection: &Connection, path: http::uri::PathAndQuery) -> Result<(), Status> {
     let mut grpc = tonic::client::Grpc::new(connection.channel_for_tests());
     grpc.ready().await.unwrap();
@@ -164,6 +206,10 @@ impl v1::life_server::Life for OtherHost {
     async fn ended(&self, request: Request<v1::EndedRequest>) -> Result<Response<v1::EndedReply>, Status> {
         self.told.send(format!("ended {:?}", request.into_inner().fatal)).await.unwrap();
         Ok(Response::new(v1::EndedReply {}))
+    }
+
+    async fn log(&self, _: Request<v1::LogRequest>) -> Result<Response<v1::LogReply>, Status> {
+        Err(Status::unimplemented("an older host"))
     }
 
     async fn ping(&self, _: Request<v1::PingRequest>) -> Result<Response<v1::PingReply>, Status> {

@@ -1,6 +1,7 @@
 //! A bridge as a program of its own.
 
-use super::serve_bridge;
+use super::drive::one_life;
+use super::logs;
 #[cfg(unix)]
 use super::serve_bridge_unix;
 use crate::{Bridge, Fatal, Secret};
@@ -28,11 +29,9 @@ const KEY: &str = "MESYX_BRIDGE_KEY";
 /// For `tls:`: the name in the host's certificate, where it is not that in the address.
 const NAME: &str = "MESYX_BRIDGE_NAME";
 
-/// The pause after a connection to another host has failed; it doubles with each further failure.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A life that lasted so long starts the pauses anew.
-const HEALTHY: Duration = Duration::from_secs(60);
+/// The pause after a connection to another host has failed, which doubles with each further failure, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long connecting to another host may take.
 const CONNECT: Duration = Duration::from_secs(30);
 
@@ -92,6 +91,7 @@ pub fn from_environment<B: Bridge>() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    logs::install();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -170,7 +170,8 @@ impl Place {
     }
 }
 
-/// One life after the other, with growing pauses while they fail.
+/// One life after the other, with growing pauses while they fail. A host that let the bridge run is soon there again, where it was only
+/// started anew: the pauses begin from the first.
 async fn keep_connected<B: Bridge>(
     address: &str,
     name: &ServerName<'static>,
@@ -178,8 +179,9 @@ async fn keep_connected<B: Bridge>(
     token: Option<&Secret>,
 ) -> std::convert::Infallible {
     let mut pause = FIRST_PAUSE;
+    let mut told = String::new();
     loop {
-        let began = tokio::time::Instant::now();
+        let mut ran = false;
         let life = async {
             let unreachable =
                 |error: std::io::Error| Fatal::new(format!("can't connect to the host at {address}: {error}"));
@@ -191,18 +193,31 @@ async fn keep_connected<B: Bridge>(
             let late =
                 |_| Fatal::new(format!("the host at {address} did not answer within {} seconds", CONNECT.as_secs()));
             let stream = tokio::time::timeout(CONNECT, connecting).await.map_err(late)?.map_err(unreachable)?;
-            serve_bridge::<B, _>(stream, token.cloned()).await
+            one_life::<B, _>(stream, token.cloned(), &mut ran).await
         };
-        match life.await {
-            Ok(()) => eprintln!("the host stopped the bridge; connecting anew"),
-            Err(fatal) => eprintln!("{fatal}; connecting anew"),
+        let how = match life.await {
+            Ok(()) => "the host stopped the bridge".to_owned(),
+            Err(fatal) => fatal.to_string(),
+        };
+        // Once for a host that is away for hours.
+        if how != told {
+            eprintln!("{how}; connecting anew");
         }
-        if began.elapsed() >= HEALTHY {
+        told = if ran { String::new() } else { how };
+        if ran {
             pause = FIRST_PAUSE;
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(some_of(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// At least half of a pause, by chance: bridges that lost their host together don't come back all at the same moment.
+fn some_of(pause: Duration) -> Duration {
+    let mut by = [0];
+    // Without chance, they do.
+    let _ = getrandom::fill(&mut by);
+    pause / 2 + pause / 2 * u32::from(by[0]) / u32::from(u8::MAX)
 }
 
 /// Mutual TLS, with nothing trusted but what the operator named.

@@ -25,6 +25,7 @@ mod describe;
 mod guard;
 mod library;
 mod outside;
+mod place;
 mod process;
 mod questions;
 mod registry;

@@ -8,14 +8,13 @@
 use crate::child::Child;
 use crate::confine::Confinement;
 use crate::describe::{Server, Wrong};
+use crate::place::{self, Place};
 use crate::run::{Confine, Process};
 use crate::{confine, trust};
 use mesyx_sdk::wire::host::{Admission, Limits, RemoteBridge};
 use mesyx_sdk::{Fatal, Grant, Secret};
 use nix::unistd::{Gid, Group, Pid, Uid, User};
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -27,8 +26,6 @@ const CONNECT: Duration = Duration::from_secs(20);
 const END: Duration = Duration::from_secs(2);
 /// How long what a program said before it ended is still listened to.
 pub(crate) const SETTLE: Duration = Duration::from_millis(500);
-/// Longest path of a Unix socket (unix(7)), in bytes.
-const MAX_SOCKET_PATH: usize = 107;
 
 /// A program that can be started, its user looked up.
 #[derive(Debug, Clone)]
@@ -110,11 +107,14 @@ impl Launch {
             );
         }
         let token = token().map_err(|error| failed("a token", &error))?;
+        // It reads a directory that may be a large one.
+        let (swept, of) = (directory.to_owned(), self.uid());
+        let _ = tokio::task::spawn_blocking(move || place::sweep(&swept, of)).await;
         let place = Place::new(directory, self.ids).map_err(|error| failed("the bridge's directory", &error))?;
         let listener = place.listen(self.ids).map_err(|error| failed("the bridge's socket", &error))?;
         let more =
             if self.process.is_own() { ["bridge", "serve", name].map(str::to_owned).to_vec() } else { Vec::new() };
-        let mut confinement = self.confinement(std::slice::from_ref(&place.0), &[]);
+        let mut confinement = self.confinement(std::slice::from_ref(place.path()), &[]);
         confinement.args = more.into_iter().chain(confinement.args).collect();
         let mut command = command(&confinement).map_err(|error| failed("the bridge's command", &error))?;
         command.envs(&self.process.environment);
@@ -183,48 +183,6 @@ impl Running {
     pub(crate) async fn ended(&self) -> String {
         self.0.ended().await
     }
-}
-
-/// The directory of one life's socket, which only the child's user and root may enter; removed when dropped.
-#[derive(Debug)]
-struct Place(PathBuf);
-
-impl Place {
-    fn new(parent: &Path, ids: Option<(u32, u32)>) -> io::Result<Self> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
-        let path = parent.join(format!("mesyx-bridge-{:016x}", u64::from_ne_bytes(random)));
-        DirBuilder::new().mode(0o700).create(&path)?;
-        let place = Self(path);
-        give(&place.0, ids)?;
-        Ok(place)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.0.join("bridge")
-    }
-
-    fn listen(&self, ids: Option<(u32, u32)>) -> io::Result<UnixListener> {
-        let path = self.socket();
-        if path.as_os_str().len() > MAX_SOCKET_PATH {
-            let what = format!("{} is too long for a socket; set TMPDIR to a shorter path", path.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-        }
-        let listener = UnixListener::bind(&path)?;
-        give(&path, ids)?;
-        Ok(listener)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn give(path: &Path, ids: Option<(u32, u32)>) -> io::Result<()> {
-    let Some((uid, gid)) = ids.filter(|_| Uid::effective().is_root()) else { return Ok(()) };
-    Ok(nix::unistd::chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
 }
 
 /// This program, told to confine itself and become another, with an empty environment.

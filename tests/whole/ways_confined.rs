@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// An instance without mail, and what belongs to a bridge in Python that tries things.
@@ -224,7 +224,8 @@ fn ends_with(arguments: &[&str], more: &str, reason: &str) {
     let server = probe.start();
     let said = || probe.listed()["status"]["last_failure"].as_str().unwrap_or_default().to_owned();
     until("it was ended", || !said().is_empty());
-    assert!(said().contains(reason), "{}\n{}", said(), probe.log());
+    let said = said();
+    assert!(said.contains(reason), "{said}\n{}", probe.log());
     assert!(server.stop());
 }
 
@@ -269,6 +270,16 @@ fn another_process_is_not_taken_for_the_bridge() {
     peer.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
     assert_eq!(std::io::Read::read(&mut peer, &mut [0]).unwrap_or(0), 0, "closed at once");
     until("it is logged", || probe.log().contains("not the bridge's process"));
+    // A server that is killed meanwhile leaves it, and the next one sweeps it away.
+    server.signal("KILL");
+    drop(server);
+    let places = || fs::read_dir(&sockets).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    assert_eq!(places(), [socket.parent().unwrap()], "left");
+    let mut command = mesyx(&["--config", probe.config().to_str().unwrap(), "run"]);
+    command.env("RUNTIME_DIRECTORY", &sockets).stderr(fs::File::create(probe.dir.path().join("log")).unwrap());
+    let server = Server::start_command(command, &probe.config());
+    until("another socket is there", || places().iter().any(|place| place.join("bridge") != socket));
+    assert_eq!(places().len(), 1, "swept");
     assert!(server.stop());
-    assert_eq!(fs::read_dir(Path::new(&sockets)).unwrap().count(), 0, "nothing is left behind");
+    assert_eq!(places().len(), 0, "nothing is left behind");
 }

@@ -197,7 +197,7 @@ impl Connection {
                 Step::Recipient(address) => Answer::Recipient(self.recipient(&address).await),
                 Step::Sender(address) => Answer::Sender(match &self.user {
                     Some(user) => user.may_send_as(&address).await,
-                    None => false,
+                    None => Ok(false),
                 }),
                 Step::Login { name, password } => Answer::Login(self.login(name, password).await),
                 Step::Take(incoming) => Answer::Taken(self.take(*incoming).await),

@@ -95,7 +95,10 @@ pub trait Session: Send + Sync + 'static {
     async fn watch(&self) -> Result<Watcher, Error>;
 
     /// Whether the address is the user's own (aliases and subaddresses too), so that it may stand in MAIL FROM and From.
-    async fn may_send_as(&self, address: &MailAddress) -> bool;
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unavailable`] where nobody can tell now: no reason to refuse it for good.
+    async fn may_send_as(&self, address: &MailAddress) -> Result<bool, Error>;
 
     /// What an address is to this user: whether [`Session::submit`] would take it.
     async fn recipient(&self, address: &Address) -> Result<RecipientStatus, Error>;

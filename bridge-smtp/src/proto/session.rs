@@ -147,10 +147,11 @@ impl Session {
         };
         match (waiting, answer) {
             (Waiting::Recipient(pending), Answer::Recipient(status)) => self.recipient_known(*pending, status),
-            (Waiting::Sender(mail), Answer::Sender(true)) => self.begin_transaction(*mail),
-            (Waiting::Sender(_), Answer::Sender(false)) => {
+            (Waiting::Sender(mail), Answer::Sender(Ok(true))) => self.begin_transaction(*mail),
+            (Waiting::Sender(_), Answer::Sender(Ok(false))) => {
                 self.say(Reply::new(550, "5.7.1", "that sender address is not yours"));
             }
+            (Waiting::Sender(_), Answer::Sender(Err(error))) => self.say(Reply::of_error(&error)),
             (Waiting::Login, Answer::Login(result)) => self.login_done(result),
             (Waiting::Take, Answer::Taken(result)) => self.taken(result),
             (Waiting::Tls, Answer::Tls(tls)) => {

@@ -223,6 +223,11 @@ fn one_stranger_gets_a_quarter_of_the_budget() {
 }
 
 #[test]
+fn a_sender_is_refused_for_good_only_where_that_is_known() {
+    assert_eq!(submission("MAIL FROM:<bob@example.org>\r\nMAIL FROM:<away@example.org>\r\n"), [550, 451]);
+}
+
+#[test]
 fn recipients_are_limited_and_told_once() {
     let mut settings = settings(Role::Mx);
     Arc::get_mut(&mut settings).unwrap().limits.recipients = 1;

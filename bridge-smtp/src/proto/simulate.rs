@@ -1,6 +1,7 @@
 //! A session against a made-up host, for tests and fuzzing: no socket, no clock.
 //!
-//! The host knows `alice`, `bob` and `postmaster` at `example.org`; `bob` is over quota, and nothing is ever stored.
+//! The host knows `alice`, `bob` and `postmaster` at `example.org`; `bob` is over quota, whether a user may write as `away` can't be told,
+//! and nothing is ever stored.
 //! Alice's password is `secret`.
 
 use super::session::Session;
@@ -89,7 +90,10 @@ pub fn run(mut session: Session, pieces: &[&[u8]]) -> Transcript {
 fn answer(step: Step, transcript: &mut Transcript) -> Answer {
     match step {
         Step::Recipient(address) => Answer::Recipient(Ok(status(&address))),
-        Step::Sender(address) => Answer::Sender(is(&address, "alice")),
+        Step::Sender(address) if is(&address, "away") => {
+            Answer::Sender(Err(Error::new(ErrorKind::Unavailable, "nobody can tell now")))
+        }
+        Step::Sender(address) => Answer::Sender(Ok(is(&address, "alice"))),
         Step::Login { name, password } if name == "alice" && password.expose() == b"secret" => {
             Answer::Login(Ok(UserId([1; 16])))
         }

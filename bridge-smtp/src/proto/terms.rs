@@ -98,7 +98,7 @@ pub enum Answer {
     /// What the address is.
     Recipient(Result<RecipientStatus, Error>),
     /// Whether the user may write as it.
-    Sender(bool),
+    Sender(Result<bool, Error>),
     /// Who logged in.
     Login(Result<UserId, Error>),
     /// The message is durable, or why it is not.

@@ -377,8 +377,8 @@ impl Session for AccessSession {
         Ok(self.shared.access.feeds.watch(self.user.id, self.id))
     }
 
-    async fn may_send_as(&self, address: &MailAddress) -> bool {
-        is_own(&self.shared, self.user.id, &Address::Mail(address.clone()))
+    async fn may_send_as(&self, address: &MailAddress) -> Result<bool, Error> {
+        Ok(is_own(&self.shared, self.user.id, &Address::Mail(address.clone())))
     }
 
     async fn recipient(&self, address: &Address) -> Result<RecipientStatus, Error> {

@@ -284,8 +284,8 @@ impl Session for MemorySession {
         self.account(|account| Ok(account.watch()))
     }
 
-    async fn may_send_as(&self, address: &MailAddress) -> bool {
-        self.owns(address)
+    async fn may_send_as(&self, address: &MailAddress) -> Result<bool, Error> {
+        Ok(self.owns(address))
     }
 
     async fn recipient(&self, address: &Address) -> Result<RecipientStatus, Error> {

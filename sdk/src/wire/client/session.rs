@@ -262,10 +262,9 @@ impl Session for RemoteSession {
         Ok(Watcher::new(feed))
     }
 
-    async fn may_send_as(&self, address: &MailAddress) -> bool {
+    async fn may_send_as(&self, address: &MailAddress) -> Result<bool, Error> {
         let request = v1::MaySendAsRequest { session: self.number, address: address.to_string() };
-        // Where the host can't be asked, nothing can be sent either.
-        ask!(self.client(), may_send_as, request).is_ok_and(|reply| reply.own)
+        Ok(ask!(self.client(), may_send_as, request)?.own)
     }
 
     async fn recipient(&self, address: &Address) -> Result<RecipientStatus, Error> {

@@ -254,7 +254,7 @@ impl v1::session_server::Session for SessionCalls {
         let session = self.0.session(request.session)?;
         let address = convert::address(&request.address).map_err(refuse)?;
         let own = match address.as_mail() {
-            Some(address) => session.may_send_as(address).await,
+            Some(address) => session.may_send_as(address).await.map_err(refuse)?,
             None => false,
         };
         Ok(Response::new(v1::MaySendAsReply { own }))

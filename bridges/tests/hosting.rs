@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use mesyx_bridges::{
-    Places, Prepared, Registry, RestartPolicy, Run, Server, Services, Settings, Sockets, State, Supervisor,
+    Breaker, Places, Prepared, Registry, RestartPolicy, Run, Server, Services, Settings, Sockets, State, Supervisor,
 };
 use mesyx_sdk::{
     Accepted, Address, Answer, Bridge, ByteBudget, Certificates, Config, ConfigErrors, Content, Credentials, Delivery,
@@ -114,6 +114,8 @@ struct Odd {
 }
 
 static STARTS: AtomicUsize = AtomicUsize::new(0);
+/// How often a bridge that `recovers` fails yet.
+static FAILURES_LEFT: AtomicUsize = AtomicUsize::new(0);
 static LINGERING: Mutex<Option<Arc<dyn Host>>> = Mutex::new(None);
 
 fn envelope() -> Envelope {
@@ -168,6 +170,15 @@ impl Bridge for Odd {
             "panics" => panic!("on purpose"),
             "ends" => Ok(()),
             "fails" => Err(Fatal::new("the network is gone")),
+            "recovers" => {
+                let left = FAILURES_LEFT.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+                if left.is_ok() {
+                    return Err(Fatal::new("the network is not there yet"));
+                }
+                host.health(Health::Ready);
+                host.stopped().await;
+                Ok(())
+            }
             "hangs" => {
                 host.health(Health::Ready);
                 std::future::pending().await
@@ -296,6 +307,51 @@ async fn a_bridge_that_keeps_failing_is_set_aside_and_others_go_on() {
         assert_eq!(supervisor.status()[0].restarts, 2);
         supervisor.stop_all().await;
     }
+}
+
+/// By the test's clock: pauses double up to the longest, then the breaker opens; one try after its pause opens it again or, when
+/// the bridge lives on, closes it.
+#[tokio::test(start_paused = true)]
+async fn pauses_grow_and_the_breaker_opens_and_closes() {
+    let seconds = Duration::from_secs;
+    let policy = RestartPolicy {
+        first: seconds(1),
+        longest: seconds(3),
+        failures: 5,
+        broken: seconds(300),
+        healthy: seconds(60),
+        stop: seconds(10),
+    };
+    let supervisor = Supervisor::new(Behind::new(), Arc::new(Sockets::new()), policy);
+    FAILURES_LEFT.store(7, Ordering::SeqCst);
+    supervisor.start(prepared("recovers"));
+    let mut seen = Vec::new();
+    loop {
+        let status = supervisor.status().remove(0);
+        let now = match &status.state {
+            State::Failed { pause, why } | State::Broken { pause, why } => {
+                assert!(why.contains("not there yet") && status.last_failure.as_ref() == Some(why), "{status:?}");
+                (status.failures, *pause, status.breaker)
+            }
+            _ => (status.failures, 0, status.breaker),
+        };
+        if now.1 > 0 && seen.last() != Some(&now) {
+            seen.push(now);
+        }
+        if status.state == State::Ready {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let closed = |failures, pause| (failures, pause, Breaker::Closed);
+    let open = |failures| (failures, 300, Breaker::Open);
+    assert_eq!(seen, [closed(1, 1), closed(2, 2), closed(3, 3), closed(4, 3), open(5), open(6), open(7)]);
+    let status = || supervisor.status().remove(0);
+    assert_eq!((status().breaker, status().failures, status().restarts), (Breaker::HalfOpen, 7, 7));
+    tokio::time::sleep(seconds(61)).await;
+    assert_eq!((status().breaker, status().failures), (Breaker::Closed, 0), "it lives on");
+    assert!(status().last_failure.is_some(), "which is still told");
+    supervisor.stop_all().await;
 }
 
 #[tokio::test]

@@ -115,8 +115,17 @@ fn one_without_an_entry_is_refused() {
 
 #[test]
 fn one_that_returns_is_a_bridge_that_failed() {
-    let why = made(GOOD).failure();
-    assert!(!why.is_empty(), "{why}");
+    // Were it unloaded between its lives, it would say so.
+    let place = tempfile::tempdir().unwrap();
+    let unloaded = place.path().join("unloaded");
+    let says = format!("__attribute__((destructor)) static void unloaded(void) {{ creat({unloaded:?}, 0600); }}");
+    let library = made(&format!("#include <fcntl.h>\n{says}\n{GOOD}"));
+    let server = Server::start(&library.config());
+    until("the breaker is open", || library.status()["breaker"] == "open");
+    let status = library.status();
+    assert!(!status["last_failure"].as_str().unwrap().is_empty() && status["failures"] == 2, "{status}");
+    assert!(!unloaded.exists(), "it stays in the server");
+    assert!(server.stop());
 }
 
 #[test]

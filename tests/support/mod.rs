@@ -157,7 +157,22 @@ impl Demo {
         }
         let mut demo = demo;
         demo.line = line;
+        if way == Way::Remote {
+            demo.announce();
+        }
         demo
+    }
+
+    /// Names the listeners of remote bridges to mail programs, as an operator must: the server does not know how others reach them.
+    fn announce(&self) {
+        let server =
+            |name: &&str| format!("{{ service = \"{name}\", host = \"localhost\", port = {} }}", self.port(name));
+        let servers: Vec<_> = ["imaps", "imap", "submissions", "submission"].iter().map(server).collect();
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let changed = text.replacen("[http]\n", &format!("[http]\nannounce = [{}]\n", servers.join(", ")), 1);
+        assert_ne!(text, changed, "it serves pages");
+        std::fs::write(self.config(), changed).unwrap();
+        run(0, &["--config", &self.config(), "reload"], "");
     }
 
     /// The address of a listener: `smtp`, `submission`, `submissions`, `imap`, `imaps`, `admin`.

@@ -67,12 +67,19 @@ impl Elsewhere {
         let names = bridges(&text);
         let granted = granted(config);
         let mut text = text;
-        for name in names {
+        // Held until each has its own.
+        let held: Vec<_> = names.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports: Vec<_> = held.iter().map(|held| held.local_addr().unwrap().port()).collect();
+        drop(held);
+        for (name, port) in names.into_iter().zip(ports) {
             let run = match way {
                 Way::Builtin => continue,
                 Way::Library => format!("{{ library = \"{}\" }}", library(&name).display()),
                 Way::Process => process(),
-                Way::Remote => format!("{{ remote = \"127.0.0.1:{}\" }}", elsewhere.start(config, &name)),
+                Way::Remote => {
+                    elsewhere.start(config, &name, port);
+                    format!("{{ remote = \"127.0.0.1:{port}\" }}")
+                }
             };
             let header = format!("[bridge.{name}]\n");
             let mut lines = format!("{header}run = {run}\n");
@@ -87,9 +94,8 @@ impl Elsewhere {
         elsewhere
     }
 
-    /// Starts a remote bridge, which tries until somebody listens; the port where it wants to be listened for.
-    fn start(&mut self, config: &Path, name: &str) -> u16 {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    /// Starts a remote bridge, which tries until somebody listens at that port.
+    fn start(&mut self, config: &Path, name: &str, port: u16) {
         let carried = config.with_file_name(format!("carry-{name}"));
         let config = config.to_str().unwrap();
         let to = carried.to_str().unwrap();
@@ -105,7 +111,13 @@ impl Elsewhere {
             .spawn()
             .expect("the remote bridge starts");
         self.0.push(child);
-        port
+    }
+}
+
+impl Elsewhere {
+    /// Their process ids.
+    pub fn pids(&self) -> Vec<u32> {
+        self.0.iter().map(Child::id).collect()
     }
 }
 
@@ -116,6 +128,16 @@ impl Drop for Elsewhere {
             let _ = child.wait();
         }
     }
+}
+
+/// For a client that goes on until its server is killed: the answer begins as is wanted, or the line is as good as broken. A bridge in a
+/// process of its own outlives its host by moments, and one elsewhere goes on: it answers that the message is to be sent again.
+pub fn expect(reply: &str, wanted: &str) -> std::io::Result<()> {
+    if matches!(Way::wanted(), Way::Process | Way::Remote) && reply.starts_with('4') {
+        return Err(std::io::ErrorKind::BrokenPipe.into());
+    }
+    assert!(reply.starts_with(wanted), "{reply}");
+    Ok(())
 }
 
 /// The bridges that a configuration names.
@@ -132,6 +154,21 @@ fn granted(config: &Path) -> serde_json::Map<String, serde_json::Value> {
     let list = super::json(&["--config", config.to_str().unwrap(), "bridge", "list", "--json"], "");
     let entries = list.as_array().unwrap().iter();
     entries.map(|entry| (entry["name"].as_str().unwrap().to_owned(), entry["granted"].clone())).collect()
+}
+
+/// The processes that a server started: process id and command line.
+pub fn children(server: u32) -> Vec<(u32, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+        if parent == Some(server) {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            found.push((pid, String::from_utf8_lossy(&line).replace('\0', " ")));
+        }
+    }
+    found
 }
 
 /// Waits until every bridge of a server is ready; `status` gives what `mesyx status --json` says.

@@ -74,7 +74,7 @@ impl Instance {
         // Its ports are open a moment before it answers commands.
         support::until("it answers", || self.home().join("control.sock").exists());
         for port in [self.smtp, self.imap] {
-            let deadline = Instant::now() + Duration::from_secs(20);
+            let deadline = Instant::now() + support::PATIENCE;
             while TcpStream::connect(("127.0.0.1", port)).is_err() {
                 assert!(Instant::now() < deadline, "the server never listened on {port}");
                 std::thread::sleep(Duration::from_millis(5));
@@ -109,6 +109,12 @@ impl Instance {
     /// The running server's process id.
     pub fn pid(&self) -> u32 {
         self.server.as_ref().expect("it runs").id()
+    }
+
+    /// Whatever has to do with messages: the server, and the processes of its bridges.
+    pub fn processes(&self) -> Vec<u32> {
+        let children = support::ways::children(self.pid()).into_iter().map(|(pid, _)| pid);
+        std::iter::once(self.pid()).chain(children).chain(self.elsewhere.pids()).collect()
     }
 
     pub fn data(&self) -> PathBuf {

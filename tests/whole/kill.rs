@@ -2,6 +2,7 @@
 
 use crate::instance::Instance;
 use crate::smtp::Smtp;
+use crate::support::ways::expect;
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -39,11 +40,11 @@ fn send_until_broken(
         let number = next.fetch_add(1, Ordering::Relaxed);
         // Every fifth is large enough for a file of its own.
         let filler = "filler filler filler filler filler\r\n".repeat(if number.is_multiple_of(5) { 8_000 } else { 20 });
-        talk(b"MAIL FROM:<a@example.net>\r\n")?;
-        talk(b"RCPT TO:<alice@example.org>\r\n")?;
-        talk(b"DATA\r\n")?;
+        expect(&talk(b"MAIL FROM:<a@example.net>\r\n")?, "250")?;
+        expect(&talk(b"RCPT TO:<alice@example.org>\r\n")?, "250")?;
+        expect(&talk(b"DATA\r\n")?, "354")?;
         let reply = talk(format!("Subject: number {number}\r\n\r\n{filler}the end\r\n.\r\n").as_bytes())?;
-        assert!(reply.starts_with("250"), "{reply}");
+        expect(&reply, "250")?;
         answered.lock().unwrap().push(format!("number {number}"));
     }
     Ok(())

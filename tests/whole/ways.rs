@@ -3,8 +3,8 @@
 //! These run always. `MESYX_TEST_WAY=process tests/run` (or `library`, `remote`) runs all other whole-program tests in that way.
 
 use crate::imap::count;
-use crate::support::ways::{Elsewhere, Way};
-use crate::support::{Demo, Lines, json, mesyx, until, ways};
+use crate::support::ways::{Elsewhere, Way, children};
+use crate::support::{Demo, LOG, Lines, json, mesyx, until, ways};
 use crate::tools::python;
 use std::fs;
 use std::path::Path;
@@ -170,19 +170,28 @@ fn what_was_not_granted_is_refused_to_remote_bridges() {
     what_was_not_granted_is_refused(Way::Remote);
 }
 
-/// The processes that a server started: process id and command line.
-pub fn children(server: u32) -> Vec<(u32, String)> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
-        if parent == Some(server) {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            found.push((pid, String::from_utf8_lossy(&line).replace('\0', " ")));
+/// A library has a log of its own, which nobody reads: its lines come to the server's, as far as that takes them.
+#[test]
+fn what_a_library_logs_is_in_the_servers_log() {
+    let place = tempfile::tempdir().unwrap();
+    for (level, wanted) in [("debug", true), ("info", false)] {
+        let log = place.path().join(level);
+        let mut command = mesyx(&["demo", "--json", "--log", level]);
+        command.env(LOG, &log).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(fs::File::create(&log).unwrap());
+        let demo = Demo::spawn(&mut command).elsewhere(Way::Library, &command);
+        assert_eq!(count(&demo, &demo.user("alice"), "INBOX"), 0);
+        let lines = || fs::read_to_string(&log).unwrap();
+        let logged = |line: &str| line.contains("mesyx_bridge_imap") && line.contains("logged in by IMAP");
+        if wanted {
+            until("it is in the log", || lines().lines().any(logged));
+            let lines = lines();
+            let line = lines.lines().find(|line| logged(line)).unwrap();
+            assert!(line.contains("DEBUG") && line.contains("bridge=\"imap\""), "{line}");
         }
+        // What is under way when it ends arrives too.
+        assert!(demo.close());
+        assert_eq!(lines().lines().any(logged), wanted, "{level}");
     }
-    found
 }
 
 #[test]
@@ -237,4 +246,38 @@ fn a_process_has_no_secrets_of_the_server_and_is_started_again() {
     let dir = demo.kill();
     until("they are gone", || children.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
     fs::remove_dir_all(dir).unwrap();
+}
+
+/// More of the tests of the whole program, with all bridges in one other way: whatever is named here is run again by this very test
+/// program. `MESYX_TEST_WAY` runs any of them so.
+fn more_tests_pass(way: &str, names: &[&str]) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let said = command.env("MESYX_TEST_WAY", way).args(["--exact", "--test-threads=1"]).args(names).output().unwrap();
+    let text = String::from_utf8_lossy(&said.stdout);
+    let wanted = format!("test result: ok. {} passed", names.len());
+    assert!(said.status.success() && text.contains(&wanted), "{text}\n{}", String::from_utf8_lossy(&said.stderr));
+}
+
+const SOME: [&str; 6] = [
+    "delivery::what_swaks_submits_reaches_the_next_hop_whole",
+    "irc::alice_and_bob_talk_and_imap_sees_it",
+    "irc::guests_come_only_where_they_may",
+    "relay::strangers_reach_nobody_else",
+    "starttls::smtp_never_acts_on_what_came_before_the_handshake",
+    "submission::senders_that_are_not_the_login_s_are_refused",
+];
+
+#[test]
+fn mail_and_chat_pass_through_libraries() {
+    more_tests_pass("library", &SOME);
+}
+
+#[test]
+fn mail_and_chat_pass_through_processes() {
+    more_tests_pass("process", &SOME);
+}
+
+#[test]
+fn mail_and_chat_pass_through_remote_bridges() {
+    more_tests_pass("remote", &SOME);
 }

@@ -220,6 +220,13 @@ impl Demo {
         self.child.id()
     }
 
+    /// The server's process, and those of its bridges where they are processes of their own.
+    pub fn processes(&self) -> Vec<u32> {
+        let children = ways::children(self.pid()).into_iter().map(|(pid, _)| pid);
+        let elsewhere = self.elsewhere.iter().flat_map(ways::Elsewhere::pids);
+        std::iter::once(self.pid()).chain(children).chain(elsewhere).collect()
+    }
+
     /// Closes its standard input, which ends it, and waits for that. Whether it ended with code 0.
     pub fn close(mut self) -> bool {
         self.end();

@@ -1,13 +1,13 @@
 //! What a bridge's process can't do, tried by one that was not written in Rust, and what becomes of one that misbehaves.
 
-use crate::support::ways::USER;
+use crate::support::ways::{USER, children};
 use crate::support::{Server, json, mesyx, run, until};
 use crate::tools::succeed;
 use serde_json::{Value, json};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// An instance without mail, and what belongs to a bridge in Python that tries things.
@@ -60,7 +60,10 @@ impl Probe {
     }
 
     fn start(&self) -> Server {
-        let mut command = mesyx(&["--config", self.config().to_str().unwrap(), "run"]);
+        self.start_command(mesyx(&["--config", self.config().to_str().unwrap(), "run"]))
+    }
+
+    fn start_command(&self, mut command: Command) -> Server {
         command.stderr(fs::File::create(self.dir.path().join("log")).unwrap());
         Server::start_command(command, &self.config())
     }
@@ -92,7 +95,15 @@ fn a_process_reaches_only_what_it_is_given() {
     let arguments = ["try", home.to_str().unwrap(), &open, &port, &reached];
     let more = format!(", writable = [{open:?}], environment = {{ COLOUR = \"red\" }}");
     probe.configure(&arguments, &more, &format!("grants = [\"listen:{granted}\"]"));
-    let server = probe.start();
+    let mut command = mesyx(&["--config", probe.config().to_str().unwrap(), "run"]);
+    if nix::unistd::geteuid().is_root() {
+        // A server with groups of its own, such as adm and cdrom, which a bridge must not keep.
+        let mut with_groups = Command::new("setpriv");
+        with_groups.args(["--groups", "4,24"]).arg(command.get_program()).args(command.get_args());
+        with_groups.env_remove("MESYX_CONFIG").env_remove("NOTIFY_SOCKET").env_remove("LISTEN_PID");
+        command = with_groups;
+    }
+    let server = probe.start_command(command);
     until("it has tried", || probe.log().contains("probe {"));
     let log = probe.log();
     let line = log.lines().find(|line| line.contains("probe {")).unwrap();
@@ -270,9 +281,13 @@ fn another_process_is_not_taken_for_the_bridge() {
     peer.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
     assert_eq!(std::io::Read::read(&mut peer, &mut [0]).unwrap_or(0), 0, "closed at once");
     until("it is logged", || probe.log().contains("not the bridge's process"));
-    // A server that is killed meanwhile leaves it, and the next one sweeps it away.
+    // A server that is killed meanwhile takes along even a bridge that it was never connected with.
+    let bridges = children(server.pid());
+    assert_eq!(bridges.len(), 1, "{bridges:?}");
     server.signal("KILL");
     drop(server);
+    until("its bridge is gone", || !Path::new(&format!("/proc/{}", bridges[0].0)).exists());
+    // It leaves the directory, and the next one sweeps it away.
     let places = || fs::read_dir(&sockets).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
     assert_eq!(places(), [socket.parent().unwrap()], "left");
     let mut command = mesyx(&["--config", probe.config().to_str().unwrap(), "run"]);

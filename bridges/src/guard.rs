@@ -114,6 +114,11 @@ impl Host for GuardedHost {
         self.services.recipient(address, sender).await
     }
 
+    async fn is_user(&self, name: &str) -> Result<bool, Error> {
+        self.need(&Grant::Directory)?;
+        self.services.is_user(name).await
+    }
+
     async fn login(&self, credentials: Credentials) -> Result<Arc<dyn Session>, Error> {
         self.need(&Grant::Access)?;
         let session = self.services.login(credentials).await?;

@@ -58,6 +58,12 @@ pub trait Services: Send + Sync + 'static {
     /// As [`mesyx_sdk::Host::set_checkpoint`].
     async fn set_checkpoint(&self, bridge: &str, key: &str, value: Option<Secret>) -> Result<(), Error>;
 
+    /// Whether a name is a user's login name.
+    ///
+    /// # Errors
+    /// As [`mesyx_sdk::Host::is_user`].
+    async fn is_user(&self, name: &str) -> Result<bool, Error>;
+
     /// The keys of the bridge that begin with `prefix`, sorted.
     ///
     /// # Errors

@@ -61,6 +61,9 @@ impl Services for Behind {
     async fn recipient(&self, _: &Address, _: &Sender) -> Result<RecipientStatus, Error> {
         Ok(RecipientStatus::Local)
     }
+    async fn is_user(&self, name: &str) -> Result<bool, Error> {
+        Ok(name == "ann")
+    }
     async fn login(&self, credentials: Credentials) -> Result<Arc<dyn Session>, Error> {
         if credentials.name != "ann" {
             return Err(Error::new(ErrorKind::LoginFailed, "no"));

@@ -92,6 +92,11 @@ impl Shared {
         self.limiter.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether a name is a login name.
+    pub(crate) fn is_user(&self, name: &str) -> bool {
+        self.directory().addresses.login(name).is_some()
+    }
+
     pub(crate) fn recipient(&self, address: &Address, sender: &Sender) -> RecipientStatus {
         let status = match self.chat_target(address) {
             Some(target) => self.chat_recipient(&target, sender),
@@ -339,6 +344,12 @@ impl Core {
         self.shared.recipient(address, sender)
     }
 
+    /// Whether a name is a user's login name: see [`mesyx_sdk::Host::is_user`]. No disk is read.
+    #[must_use]
+    pub fn is_user(&self, name: &str) -> bool {
+        self.shared.is_user(name)
+    }
+
     /// Checks a name and password: see [`mesyx_sdk::Host::login`].
     ///
     /// # Errors
@@ -469,7 +480,14 @@ impl Core {
     /// What happened to messages from or to an address in the last `days` days, as far as it is remembered; oldest first.
     #[must_use]
     pub fn trace(&self, address: &Address, days: u16) -> Vec<TraceLine> {
-        self.shared.trace.find(&self.shared.instance, address, days, Timestamp::now())
+        let mut found = self.shared.trace.find(&self.shared.instance, address, days, Timestamp::now());
+        // Lines are remembered by what a chat address stands for, whichever way it is written.
+        let domain = self.shared.domain();
+        let chat = address.as_mail().zip(domain).and_then(|(mail, domain)| mesyx_sdk::chat::from_mail(mail, &domain));
+        if let Some(chat) = chat {
+            found.extend(self.shared.trace.find(&self.shared.instance, &chat, days, Timestamp::now()));
+        }
+        found
     }
 
     /// How an address stands in today's log: a keyed hash, new each day, 16 hexadecimal digits.

@@ -28,6 +28,16 @@ pub trait Host: Send + Sync + 'static {
     /// [`crate::ErrorKind::Unavailable`] where that can't be told now.
     async fn recipient(&self, address: &Address, sender: &Sender) -> Result<RecipientStatus, Error>;
 
+    /// Whether a name is a user's login name, whatever its case, which nobody else may go by (grant [`Grant::Directory`]). Cheap: no disk is
+    /// read. Say no more of it to strangers than that a name is taken.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Unavailable`] where that can't be told now.
+    async fn is_user(&self, name: &str) -> Result<bool, Error> {
+        let _ = name;
+        Err(Error::new(crate::ErrorKind::Unavailable, "this host does not tell who its users are"))
+    }
+
     /// Checks a name and password, and opens the user's keys for the life of the session (grant [`Grant::Access`]).
     ///
     /// Takes the same time for an unknown name as for a wrong password; slows down after failures, per address and per user.

@@ -67,6 +67,10 @@ impl Services for CoreServices {
         self.core.set_checkpoint(bridge, key, value).await
     }
 
+    async fn is_user(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.core.is_user(name))
+    }
+
     async fn checkpoints(&self, bridge: &str, prefix: &str) -> Result<Vec<String>, Error> {
         self.core.checkpoints(bridge, prefix).await
     }

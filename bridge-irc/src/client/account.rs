@@ -10,8 +10,7 @@ use mesyx_sdk::address::CaseMapping;
 use mesyx_sdk::{
     Address, ChatEvent, ChatLine, ClientInfo, Conversation, ConversationInfo, Credentials, Envelope, Error, ErrorKind,
     Group, History, Importance, IrcAddress, Kind, Line, LineHeaders, LiveFeed, MailAddress, MailboxId, MessageId,
-    MesyxAddress, Origin, Protection, Recipient, RecipientStatus, Secret, Sender, Session, Signal, SignalTo, Style,
-    Timestamp, Uid, UserId, Verb, chat,
+    MesyxAddress, Origin, Protection, Recipient, Secret, Session, Signal, SignalTo, Style, Timestamp, Uid, Verb, chat,
 };
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -89,7 +88,7 @@ impl Account {
                 self.session = Some(session);
                 Ok(Given::User(user))
             }
-            Ask::Taken { nick } => self.taken(nick).await.map(Given::Taken),
+            Ask::Taken { nick } => self.shared.host.is_user(nick).await.map(Given::Taken),
             Ask::Enter => self.enter().await,
             Ask::Change { group, change } => {
                 let address = self.group(group)?;
@@ -134,17 +133,6 @@ impl Account {
                 Ok(Given::Done)
             }
         }
-    }
-
-    /// Whether a nick is the name of an account.
-    async fn taken(&self, nick: &str) -> Result<bool, Error> {
-        let Ok(user) = MailAddress::new(&nick.to_ascii_lowercase(), self.shared.host.domain().clone()) else {
-            return Ok(false);
-        };
-        let address = Address::Mesyx(MesyxAddress { user });
-        // As any user would be told: strangers are told of nobody.
-        let status = self.shared.host.recipient(&address, &Sender::User(UserId([0; 16]))).await?;
-        Ok(!matches!(status, RecipientStatus::Unknown | RecipientStatus::Foreign))
     }
 
     async fn enter(&mut self) -> Outcome {

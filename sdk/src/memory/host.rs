@@ -29,6 +29,11 @@ impl Host for MemoryHost {
         Ok(self.status_of(address))
     }
 
+    async fn is_user(&self, name: &str) -> Result<bool, Error> {
+        self.check_grant(&Grant::Directory)?;
+        Ok(!name.contains('@') && self.state().store.account_named(name).is_ok())
+    }
+
     async fn login(&self, credentials: Credentials) -> Result<Arc<dyn Session>, Error> {
         self.check_grant(&Grant::Access)?;
         let mut state = self.state();

@@ -777,6 +777,22 @@ pub struct SetCheckpointRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct SetCheckpointReply {}
+/// Which name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct IsUserRequest {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+/// What it is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct IsUserReply {
+    /// A user has it.
+    #[prost(bool, tag = "1")]
+    pub is_user: bool,
+}
 /// Which keys.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -3690,6 +3706,28 @@ pub mod host_client {
                 .insert(GrpcMethod::new("mesyx.bridge.v1.Host", "Recipient"));
             self.inner.unary(req, path, codec).await
         }
+        /// Whether a name is a user's login name, whatever its case (grant `directory`).
+        pub async fn is_user(
+            &mut self,
+            request: impl tonic::IntoRequest<super::IsUserRequest>,
+        ) -> std::result::Result<tonic::Response<super::IsUserReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/mesyx.bridge.v1.Host/IsUser",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("mesyx.bridge.v1.Host", "IsUser"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Checks a name and password, and opens a session (grant `access`), which lives until Session.Close or the end of the connection.
         pub async fn login(
             &mut self,
@@ -3995,6 +4033,11 @@ pub mod host_server {
             &self,
             request: tonic::Request<super::RecipientRequest>,
         ) -> std::result::Result<tonic::Response<super::RecipientReply>, tonic::Status>;
+        /// Whether a name is a user's login name, whatever its case (grant `directory`).
+        async fn is_user(
+            &self,
+            request: tonic::Request<super::IsUserRequest>,
+        ) -> std::result::Result<tonic::Response<super::IsUserReply>, tonic::Status>;
         /// Checks a name and password, and opens a session (grant `access`), which lives until Session.Close or the end of the connection.
         async fn login(
             &self,
@@ -4225,6 +4268,49 @@ pub mod host_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RecipientSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/mesyx.bridge.v1.Host/IsUser" => {
+                    #[allow(non_camel_case_types)]
+                    struct IsUserSvc<T: Host>(pub Arc<T>);
+                    impl<T: Host> tonic::server::UnaryService<super::IsUserRequest>
+                    for IsUserSvc<T> {
+                        type Response = super::IsUserReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::IsUserRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Host>::is_user(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = IsUserSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -98,6 +98,11 @@ impl Host for RemoteHost {
         ask!(self.0.connection.host(), set_checkpoint, request).map(drop)
     }
 
+    async fn is_user(&self, name: &str) -> Result<bool, Error> {
+        let request = v1::IsUserRequest { name: name.to_owned() };
+        Ok(ask!(self.0.connection.host(), is_user, request)?.is_user)
+    }
+
     async fn checkpoints(&self, prefix: &str) -> Result<Vec<String>, Error> {
         let request = v1::CheckpointsRequest { prefix: prefix.to_owned() };
         Ok(ask!(self.0.connection.host(), checkpoints, request)?.keys)

@@ -146,6 +146,11 @@ impl v1::host_server::Host for HostCalls {
         Ok(Response::new(v1::SetCheckpointReply {}))
     }
 
+    async fn is_user(&self, request: Request<v1::IsUserRequest>) -> Result<Response<v1::IsUserReply>, Status> {
+        let is_user = self.0.host()?.is_user(&request.into_inner().name).await.map_err(refuse)?;
+        Ok(Response::new(v1::IsUserReply { is_user }))
+    }
+
     async fn checkpoints(
         &self,
         request: Request<v1::CheckpointsRequest>,

@@ -246,6 +246,9 @@ impl Host for Through {
     async fn recipient(&self, address: &Address, sender: &Sender) -> Result<RecipientStatus, Error> {
         self.remote.recipient(address, sender).await
     }
+    async fn is_user(&self, name: &str) -> Result<bool, Error> {
+        self.remote.is_user(name).await
+    }
     async fn login(&self, credentials: Credentials) -> Result<Arc<dyn Session>, Error> {
         self.remote.login(credentials).await
     }

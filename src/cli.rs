@@ -42,6 +42,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: crate::commands::contact::Contact,
     },
+    /// Groups of users, the channels of chat networks: which there are, and who belongs to them.
+    #[command(after_help = "Example: mesyx group list")]
+    Group {
+        #[command(subcommand)]
+        command: crate::commands::group::Groups,
+    },
     /// Show, write out and rotate users' identities: the keys that others know them by.
     #[command(after_help = "Example: mesyx identity show alice")]
     Identity {

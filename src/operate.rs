@@ -1,6 +1,7 @@
 //! Carries out what an operator asks of the core.
 
 pub(crate) mod contact;
+pub(crate) mod group;
 pub(crate) mod queue;
 
 use crate::control::{Hidden, Proof, Request};
@@ -63,6 +64,7 @@ pub(crate) async fn operate(core: &Core, request: Request) -> Result<Value, Fail
         Request::Keyset { request } => crate::control::keys::keyset(core, request).await,
         Request::SecretSet { name, value } => set_secret(core, &name, Some(value.0)).await,
         Request::Queue(request) => queue::operate(core, request).await,
+        Request::Group(request) => group::operate(core, &request),
         Request::Contact { name, proof, change } => contact::carry_out(core, &name, proof, change).await,
         Request::SecretList => json(names(core).await?),
         Request::SecretRemove { name } => set_secret(core, &name, None).await,

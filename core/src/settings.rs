@@ -39,6 +39,8 @@ pub struct Settings {
     pub pgp: PgpSettings,
     /// How messages are brought to other hosts.
     pub queue: QueueSettings,
+    /// Limits of groups.
+    pub groups: GroupLimits,
     /// Which keys new users get, and how far ahead keysets are looked after.
     pub keysets: KeysetSettings,
 }
@@ -62,6 +64,7 @@ impl Settings {
             caches: Caches::default(),
             pgp: PgpSettings::default(),
             queue: QueueSettings::default(),
+            groups: GroupLimits::default(),
             keysets: KeysetSettings::default(),
         }
     }
@@ -101,6 +104,42 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { message_bytes: 50 << 20, budget_bytes: 256 << 20, mailboxes: 5000, quota_bytes: None }
+    }
+}
+
+/// Limits of groups of users, the channels of chat networks.
+#[derive(Debug, Clone)]
+pub struct GroupLimits {
+    /// Groups on this server, those that nobody belongs to any more but some still read too: 10,000; all are held in memory, some KiB each.
+    pub groups: usize,
+    /// Members of one group: 1,000, since each new key is sealed for all of them.
+    pub members: usize,
+    /// Groups that one user belongs to: 500; clients list them all.
+    pub groups_of_one: usize,
+    /// Masks on one list: 100, as networks have it; each is compared with whoever joins or speaks.
+    pub masks: usize,
+    /// Longest topic, in bytes: 390; networks allow 300 to 400, and one line of IRC takes 512.
+    pub topic_bytes: usize,
+    /// Longest name, in bytes with its `#`: 50, and never more, since it is the local part of a mail address too, where some characters take three.
+    pub name_bytes: usize,
+    /// Lines that one key seals: 1,000, so that one leaked key opens no more.
+    pub epoch_lines: u32,
+    /// For how long one key serves: 1 h, for the same reason.
+    pub epoch: Duration,
+}
+
+impl Default for GroupLimits {
+    fn default() -> Self {
+        Self {
+            groups: 10_000,
+            members: 1000,
+            groups_of_one: 500,
+            masks: 100,
+            topic_bytes: 390,
+            name_bytes: 50,
+            epoch_lines: 1000,
+            epoch: Duration::from_secs(3600),
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! the log learns no correspondent, and can't follow one from day to day. Who knows an address can look for it:
 //! [`crate::Core::trace`] makes the hash of each day asked for and looks for these in a ring of the last
 //! 10,000 deliveries and 5,000 refusals, kept apart so that probing can't wash deliveries away.
-//! The ring is in memory and begins anew with the program; older days are found by looking for the hashes in the log.
+//! The last 5,000 lines of conversations have a ring of their own.
+//! The rings are in memory and begin anew with the program; older days are found by looking for the hashes in the log.
 
 use crate::instance::InstanceKey;
 use mesyx_sdk::{Address, MessageId, Timestamp};
@@ -30,6 +31,7 @@ pub struct TraceLine {
 pub(crate) struct Trace {
     deliveries: Mutex<VecDeque<Happened>>,
     refusals: Mutex<VecDeque<Happened>>,
+    lines: Mutex<VecDeque<Happened>>,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,8 @@ impl Trace {
     pub(crate) const DELIVERIES: usize = 10_000;
     /// Refusals that are remembered.
     pub(crate) const REFUSALS: usize = 5_000;
+    /// Lines of conversations that are remembered, apart from mail, which talk would wash away.
+    pub(crate) const LINES: usize = 5_000;
     /// Recipients of one message that are remembered.
     const RECIPIENTS: usize = 20;
 
@@ -76,6 +80,19 @@ impl Trace {
         push(&self.refusals, happened, Self::REFUSALS);
     }
 
+    /// Remembers that a line was stored; logged only where details are, since there may be thousands a second.
+    pub(crate) fn line(
+        &self,
+        instance: &InstanceKey,
+        id: MessageId,
+        (from, to): (&Address, &Address),
+        what: &'static str,
+    ) {
+        let happened = Happened::new(instance, Some(id), Some(from), std::iter::once(to), what);
+        tracing::debug!(message = %id, from = ?happened.from, to = ?happened.to, "{what}");
+        push(&self.lines, happened, Self::LINES);
+    }
+
     /// What happened to an address in the last `days` days (today counts as one), oldest first.
     pub(crate) fn find(&self, instance: &InstanceKey, address: &Address, days: u16, now: Timestamp) -> Vec<TraceLine> {
         let text = address.to_string();
@@ -83,7 +100,7 @@ impl Trace {
         let tags: Vec<(i32, String)> =
             (first..=now.day()).map(|day| (day, instance.address_hash(day, &text))).collect();
         let mut found = Vec::new();
-        for ring in [&self.deliveries, &self.refusals] {
+        for ring in [&self.deliveries, &self.refusals, &self.lines] {
             for happened in ring.lock().unwrap_or_else(PoisonError::into_inner).iter() {
                 let Some((_, tag)) = tags.iter().find(|(day, _)| *day == happened.at.day()) else { continue };
                 let side = if happened.to.contains(tag) {

@@ -6,6 +6,7 @@ mod bridge_new;
 pub(crate) mod contact;
 pub(crate) mod dns;
 mod examine;
+pub(crate) mod group;
 pub(crate) mod identity;
 pub(crate) mod keyset;
 pub(crate) mod keyset_keys;
@@ -40,6 +41,7 @@ pub(crate) fn execute(cli: Cli) -> Result<(), Failure> {
         Command::User { command } => user::execute(&load(config)?, command),
         Command::Queue { command } => queue::execute(&load(config)?, command),
         Command::Contact { command } => contact::execute(&load(config)?, command),
+        Command::Group { command } => group::execute(&load(config)?, &command),
         Command::Run => {
             let checked = load(config)?;
             let log = logging::start(&checked.log);

@@ -238,6 +238,7 @@ fn core(located: &mut Located, file: &File, base: &Path) -> Option<CoreSettings>
     settings.caches = Caches { summary_bytes: file.caches.summary_bytes, body_bytes: file.caches.body_bytes };
     settings.pgp = file.pgp.settings();
     settings.queue = file.queue.settings(located);
+    settings.groups = (&file.groups).into();
     contradictions(located, file, &settings);
     Some(settings)
 }

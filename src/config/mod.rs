@@ -7,6 +7,7 @@
 
 pub(crate) mod bridges;
 pub(crate) mod check;
+pub(crate) mod groups;
 pub(crate) mod http;
 pub(crate) mod keysets;
 pub(crate) mod locate;
@@ -95,6 +96,9 @@ pub(crate) struct File {
     /// How messages are brought to other hosts.
     #[serde(default)]
     pub(crate) queue: queue::Queue,
+    /// Limits of groups of users, the channels of chat networks.
+    #[serde(default)]
+    pub(crate) groups: groups::Groups,
     /// PGP for mail that leaves.
     #[serde(default)]
     pub(crate) pgp: pgp::Pgp,

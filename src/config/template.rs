@@ -32,6 +32,7 @@ const ORDER: &[&str] = &[
     "keysets",
     "caches",
     "queue",
+    "groups",
     "pgp",
     "dns",
     "https",

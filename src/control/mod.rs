@@ -83,6 +83,8 @@ pub(crate) enum Request {
     AppPasswordRevoke { name: String, which: String },
     /// Messages that wait to be sent. → see there
     Queue(crate::operate::queue::QueueRequest),
+    /// Groups of users. → see there
+    Group(crate::operate::group::GroupRequest),
     /// What is to be done with a user's contacts. → see there
     Contact { name: String, proof: Proof, change: crate::operate::contact::Change },
     /// About a user's identity: see [`keys::IdentityRequest`].

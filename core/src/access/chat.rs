@@ -227,6 +227,11 @@ impl AccessSession {
     }
 
     pub(super) async fn change(&self, group: &Address, change: GroupChange) -> Result<Arc<Group>, Error> {
-        self.shared.change_group(&self.keys.member, group, change).await
+        let (shared, me, group) = (Arc::clone(&self.shared), Arc::clone(&self.keys.member), group.clone());
+        // Whole, also where whoever asked is gone before it is done.
+        let changed = tokio::spawn(async move { shared.change_group(&me, &group, change).await }).await;
+        changed.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Unavailable, "the change was broken off; look what came of it"))
+        })
     }
 }

@@ -1,8 +1,8 @@
 //! Groups: who belongs to them, what may be said, and the keys of their epochs.
 //!
 //! ```text
-//!   change_group --> rules --> one write: members, fields --> line of the log (join, topic, mode, …) --> every member's feed
-//!   line --> lane (order) --> epoch key: as long as the members are the same, at most 1 h and 1,000 lines --> sealed once --> log
+//!   change_group --> rules --> one commit: members, fields, the line that tells of it (join, topic, mode, …) --> every member's feed
+//!   line --> lane (order) --> epoch key: as long as the members are the same, for a bounded time and number of lines --> sealed once --> log
 //! ```
 //!
 //! A member has the key of each epoch in which they belonged to the group, sealed to the keyset of that time, and so reads what was said

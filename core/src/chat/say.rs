@@ -314,7 +314,8 @@ impl Shared {
             }
         }));
         let made: Vec<_> = make.iter().map(|new| new.record.user).collect();
-        let write = Speaking { make, copies, dedup: about.dedup, outbound, author: None, then: Some(then) };
+        let write =
+            Speaking { make, copies, dedup: about.dedup, outbound, author: None, change: None, then: Some(then) };
         let answer = self.store.enqueue(Write::Speak(Box::new(write))).await?;
         *last = at;
         drop(last);
@@ -324,6 +325,8 @@ impl Shared {
         if !duplicate {
             self.queue.offered(jobs);
             metrics::counter!("mesyx_lines_total").increment(1);
+            let between = (&spoken.from, &spoken.to);
+            self.trace.line(&self.instance, spoken.id, between, "a line of a conversation");
         }
         Ok(Accepted { id: spoken.id, duplicate })
     }
@@ -374,8 +377,15 @@ impl Shared {
         for _ in 0..ATTEMPTS {
             let (mailbox, new) = self.place_of(user, conversation).await.map_err(stored)?;
             let Some(new) = new else { return Ok(mailbox) };
-            let write =
-                Speaking { make: vec![new], copies: Vec::new(), dedup: None, outbound: None, author: None, then: None };
+            let write = Speaking {
+                make: vec![new],
+                copies: Vec::new(),
+                dedup: None,
+                outbound: None,
+                author: None,
+                change: None,
+                then: None,
+            };
             match self.store.write(Write::Speak(Box::new(write))).await {
                 Ok(_) => {
                     self.records_changed(user);

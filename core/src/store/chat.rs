@@ -32,6 +32,8 @@ pub struct Speaking {
     pub outbound: Option<(QueuedMessage, Vec<NewJob>, u64)>,
     /// Who says it, in a group: the line counts as read by them.
     pub author: Option<UserId>,
+    /// What changes in a group with the line that tells of it, done before the line.
+    pub change: Option<Box<GroupWrite>>,
     /// Called once it is durable, before anything that is written later.
     pub then: Option<Then>,
 }

@@ -14,7 +14,7 @@ mod sqlite;
 
 pub use chat::{
     CheckpointWrite, GroupKey, GroupWrite, LineNumbers, LineRange, NewConversation, Speaking, StoredGroup, StoredLine,
-    Then,
+    Then, Told,
 };
 pub use queue::{
     Hold, JobChange, JobEnd, JobLater, NewJob, QueueProgress, QueueTotals, Queued, QueuedMessage, StoredJob, Submission,

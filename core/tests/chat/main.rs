@@ -6,6 +6,7 @@ mod support;
 
 mod direct;
 mod groups;
+mod keys;
 
 use mesyx_core::Core;
 use mesyx_core::queue::Deliverer;

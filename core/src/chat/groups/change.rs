@@ -1,30 +1,20 @@
 //! Changes of groups by their members.
 
-use super::fields::{Field, Fields};
+use super::fields::Field;
 use super::rules::{self, Who, forbidden};
 use super::{Entry, Now, fold, rank_number};
 use crate::chat::lines::Spoken;
-use crate::chat::say::About;
 use crate::chat::target::Target;
 use crate::core::{Core, Shared};
 use crate::directory::Member;
 use crate::errors::stored;
 use crate::store::{GroupWrite, StoreError, Write};
 use mesyx_sdk::{
-    Address, ChatEvent, Conversation, Error, ErrorKind, Group, GroupChange, Importance, Line, MessageId, Origin,
-    Protection, Rank, Signal, SignalTo, Timestamp, UserId, Verb,
+    Address, ChatEvent, Conversation, Error, ErrorKind, Group, GroupChange, Line, MessageId, Protection, Rank, Signal,
+    SignalTo, Timestamp, UserId, Verb,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// Most groups on this server, those that nobody belongs to any more but some still read too.
-const GROUPS: usize = 10_000;
-/// Most members of one group: each new key is sealed for all of them.
-const MEMBERS: usize = 1000;
-/// Most groups that one user belongs to.
-const GROUPS_OF_ONE: usize = 500;
-/// Most masks on one list, as networks have it.
-const MASKS: usize = 100;
 
 impl Shared {
     /// See [`mesyx_sdk::Session::change_group`].
@@ -76,8 +66,9 @@ impl Shared {
                 if there.is_some() == add {
                     return Ok(now.seen_by(Some(me.id)));
                 }
-                if add && masks.len() >= MASKS {
-                    return Err(Error::new(ErrorKind::OverQuota, "a list has at most 100 masks"));
+                let most = self.settings().groups.masks;
+                if add && masks.len() >= most {
+                    return Err(Error::new(ErrorKind::OverQuota, format!("a list has at most {most} masks")));
                 }
                 let shown = there.map_or(mask.clone(), |(known, ..)| known.clone());
                 let field = Field::Mask(mode, mask, me.name.clone(), Timestamp::now());
@@ -104,9 +95,11 @@ impl Shared {
         found: Option<Arc<Entry>>,
         key: Option<&str>,
     ) -> Result<Arc<Group>, Error> {
+        let limits = self.settings().groups.clone();
         let mine = self.chat.groups.all().iter().filter(|entry| entry.now().members.contains_key(&me.id)).count();
-        if mine >= GROUPS_OF_ONE {
-            return Err(Error::new(ErrorKind::OverQuota, "you belong to 500 groups already: leave some"));
+        if mine >= limits.groups_of_one {
+            let text = format!("you belong to {} groups already: leave some", limits.groups_of_one);
+            return Err(Error::new(ErrorKind::OverQuota, text));
         }
         let joined = match found {
             Some(entry) if entry.now().is_alive() => {
@@ -116,22 +109,33 @@ impl Shared {
                 }
                 let domain = self.primary()?.to_string();
                 now.may_join(me.id, &Who { nick: &me.name, domain: &domain }, key)?;
-                if now.members.len() >= MEMBERS {
-                    return Err(Error::new(ErrorKind::OverQuota, format!("{name} has 1,000 members already")));
+                if now.members.len() >= limits.members {
+                    let text = format!(
+                        "cannot join {name} (+l): it has {} members, more than that it can't have",
+                        limits.members
+                    );
+                    return Err(forbidden(text));
                 }
                 let mut write = GroupWrite::of(entry.id);
                 write.members.push((me.id, Some(rank_number(Rank::Member))));
                 if now.fields.invited.contains(&me.id) {
                     write.remove_records.push(self.field_id(entry.id, &Field::Invited(me.id)));
                 }
-                self.put(write).await?;
+                let members = now.members.keys().copied().chain([me.id]).collect();
+                let joins = self.event(me, now.address.clone(), line(Verb::Join, Vec::new(), ""))?;
+                self.change_in_group(Some(&entry), write, members, joins, me.id).await?;
                 entry.id
             }
             // What is left of an earlier group of that name: those who belonged to it keep what they read.
-            Some(entry) => self.found(me, name, entry.id, Some(&entry.now().fields)).await?,
+            Some(entry) => self.found(me, name, entry.id, Some(&entry)).await?,
             None => {
-                if self.chat.groups.all().len() >= GROUPS {
-                    return Err(Error::new(ErrorKind::OverQuota, "there are 10,000 groups on this server already"));
+                if name.len() > limits.name_bytes {
+                    let text = format!("the name of a group has at most {} bytes", limits.name_bytes);
+                    return Err(Error::new(ErrorKind::Invalid, text));
+                }
+                if self.chat.groups.all().len() >= limits.groups {
+                    let text = format!("there are {} groups on this server already", limits.groups);
+                    return Err(Error::new(ErrorKind::OverQuota, text));
                 }
                 let mut generation = 0_u32;
                 loop {
@@ -146,7 +150,6 @@ impl Shared {
                 }
             }
         };
-        self.refresh_group(joined).await?;
         let mailbox = crate::id::mailbox_id_for_role(joined, mesyx_sdk::Role::Inbox);
         if let Some(name) = crate::chat::target::clear_name(mailbox) {
             let write = Write::Subscribe { user: me.id, name, subscribed: true };
@@ -154,23 +157,23 @@ impl Shared {
         }
         let gone = || Error::new(ErrorKind::Unavailable, "the group is gone again; try again later");
         let entry = self.chat.groups.by_id(joined).ok_or_else(gone)?;
-        self.event(me, &entry, line(Verb::Join, Vec::new(), "")).await?;
         self.tell_group(&entry, &BTreeSet::new());
         Ok(entry.now().seen_by(Some(me.id)))
     }
 
     /// Founds a group, or what is left of one anew.
     async fn found(
-        &self,
+        self: &Arc<Self>,
         me: &Arc<Member>,
         name: &str,
         group: UserId,
-        before: Option<&Fields>,
+        before: Option<&Arc<Entry>>,
     ) -> Result<UserId, Error> {
         let mut write = GroupWrite::of(group);
         write.members.push((me.id, Some(rank_number(Rank::Founder))));
         if let Some(before) = before {
-            write.remove_records = before.all_but_name().iter().map(|field| self.field_id(group, field)).collect();
+            let fields = before.now().fields.all_but_name();
+            write.remove_records = fields.iter().map(|field| self.field_id(group, field)).collect();
         }
         let fields = [
             Field::About(name.to_owned(), Timestamp::now()),
@@ -181,7 +184,8 @@ impl Shared {
         let put: Vec<_> = fields.iter().map(|field| self.field_record(group, field)).collect();
         write.remove_records.retain(|record| !put.iter().any(|new| new.record == *record));
         write.records = put;
-        self.put(write).await?;
+        let joins = self.event(me, self.local_address(&fold(name))?, line(Verb::Join, Vec::new(), ""))?;
+        self.change_in_group(before, write, BTreeSet::from([me.id]), joins, me.id).await?;
         Ok(group)
     }
 
@@ -193,17 +197,26 @@ impl Shared {
         reason: String,
     ) -> Result<Arc<Group>, Error> {
         now.rank(me.id)?;
-        // Said while they still belong to it, so that they see it too.
-        self.event(me, entry, line(Verb::Part, Vec::new(), &one_line(&reason))).await?;
-        self.take_out(entry, me.id).await?;
-        self.tell_group(entry, &BTreeSet::from([me.id]));
-        Ok(entry.now().seen_by(Some(me.id)))
+        self.take_out(me, entry, now, me.id, line(Verb::Part, Vec::new(), &one_line(&reason))).await
     }
 
-    async fn take_out(&self, entry: &Arc<Entry>, member: UserId) -> Result<(), Error> {
-        self.put(GroupWrite { members: vec![(member, None)], ..GroupWrite::of(entry.id) }).await?;
-        self.refresh_group(entry.id).await?;
-        self.promote(entry).await
+    /// Takes a member out, and says so: the line is sealed for those who belonged to it until then. Where no operator is left, the highest
+    /// of the others becomes the founder.
+    async fn take_out(
+        self: &Arc<Self>,
+        me: &Arc<Member>,
+        entry: &Arc<Entry>,
+        now: &Now,
+        member: UserId,
+        said: Line,
+    ) -> Result<Arc<Group>, Error> {
+        let mut write = GroupWrite { members: vec![(member, None)], ..GroupWrite::of(entry.id) };
+        write.members.extend(now.heir(Some(member)).map(|heir| (heir, Some(rank_number(Rank::Founder)))));
+        let said = self.event(me, now.address.clone(), said)?;
+        let members = now.members.keys().copied().collect();
+        self.change_in_group(Some(entry), write, members, said, me.id).await?;
+        self.tell_group(entry, &BTreeSet::from([member]));
+        Ok(entry.now().seen_by(Some(me.id)))
     }
 
     async fn set_topic(
@@ -215,8 +228,9 @@ impl Shared {
     ) -> Result<Arc<Group>, Error> {
         now.may_set_topic(me.id)?;
         let text = one_line(&text);
-        if text.len() > rules::TOPIC {
-            return Err(Error::new(ErrorKind::TooLarge, "a topic has at most 390 bytes"));
+        let most = self.settings().groups.topic_bytes;
+        if text.len() > most {
+            return Err(Error::new(ErrorKind::TooLarge, format!("a topic has at most {most} bytes")));
         }
         let field = Field::Topic(text.clone(), me.name.clone(), Timestamp::now());
         let mut write = GroupWrite::of(entry.id);
@@ -279,8 +293,9 @@ impl Shared {
         if now.members.contains_key(&other.id) {
             return Err(Error::new(ErrorKind::Exists, format!("{} belongs to {} already", other.name, now.group.name)));
         }
-        if now.fields.invited.len() >= MEMBERS {
-            return Err(Error::new(ErrorKind::OverQuota, "1,000 people are invited already"));
+        let most = self.settings().groups.members;
+        if now.fields.invited.len() >= most {
+            return Err(Error::new(ErrorKind::OverQuota, format!("{most} people are invited already")));
         }
         let mut write = GroupWrite::of(entry.id);
         write.records.push(self.field_record(entry.id, &Field::Invited(other.id)));
@@ -309,10 +324,8 @@ impl Shared {
         now.operator(me.id)?;
         let other = self.member_of(now, member)?;
         now.over(me.id, other.id)?;
-        self.event(me, entry, line(Verb::Kick, vec![other.name.clone()], &one_line(&reason))).await?;
-        self.take_out(entry, other.id).await?;
-        self.tell_group(entry, &BTreeSet::from([other.id]));
-        Ok(entry.now().seen_by(Some(me.id)))
+        let said = line(Verb::Kick, vec![other.name.clone()], &one_line(&reason));
+        self.take_out(me, entry, now, other.id, said).await
     }
 
     fn member_of(&self, now: &Now, name: &str) -> Result<Arc<Member>, Error> {
@@ -337,28 +350,26 @@ impl Shared {
         write: GroupWrite,
         line: Line,
     ) -> Result<Arc<Group>, Error> {
-        self.put(write).await?;
-        self.refresh_group(entry.id).await?;
-        self.event(me, entry, line).await?;
+        let now = entry.now();
+        let said = self.event(me, now.address.clone(), line)?;
+        let members = now.members.keys().copied().collect();
+        self.change_in_group(Some(entry), write, members, said, me.id).await?;
         self.tell_group(entry, &BTreeSet::new());
         Ok(entry.now().seen_by(Some(me.id)))
     }
 
-    /// Says what happened, in the log of the group.
-    async fn event(self: &Arc<Self>, me: &Arc<Member>, entry: &Arc<Entry>, line: Line) -> Result<(), Error> {
-        let spoken = Spoken {
+    /// What happened, as a line of the group's log.
+    fn event(&self, me: &Arc<Member>, group: Address, line: Line) -> Result<Spoken, Error> {
+        Ok(Spoken {
             id: MessageId::random(),
             from: self.chat_address(me)?,
             nick: me.name.clone(),
-            to: entry.now().address.clone(),
+            to: group,
             group: true,
             line,
             protection: Protection::None,
             answers: None,
-        };
-        let origin = Origin { bridge: "group".to_owned(), authenticated: Some(me.id), ..Origin::default() };
-        let about = About { importance: Importance::Normal, origin, dedup: None };
-        self.say_in_group(entry, spoken, Some(me.id), false, about).await.map(drop)
+        })
     }
 
     /// Tells members, and those who belonged to it until now, how a group is.
@@ -406,15 +417,21 @@ impl Shared {
 
     /// Where no operator is left, the highest of the members, by name, becomes the founder.
     async fn promote(&self, entry: &Arc<Entry>) -> Result<(), Error> {
-        let now = entry.now();
-        let members = &now.group.members;
-        if members.iter().any(|member| member.rank >= Rank::Operator) {
-            return Ok(());
-        }
-        let Some(next) = members.iter().rev().max_by_key(|member| member.rank) else { return Ok(()) };
-        let members = vec![(next.user, Some(rank_number(Rank::Founder)))];
+        let Some(heir) = entry.now().heir(None) else { return Ok(()) };
+        let members = vec![(heir, Some(rank_number(Rank::Founder)))];
         self.put(GroupWrite { members, ..GroupWrite::of(entry.id) }).await?;
         self.refresh_group(entry.id).await
+    }
+}
+
+impl Now {
+    /// Who becomes the founder where, without one member, no operator is left: the highest of the others, by name.
+    fn heir(&self, without: Option<UserId>) -> Option<UserId> {
+        let others = || self.group.members.iter().filter(|member| Some(member.user) != without);
+        if others().any(|member| member.rank >= Rank::Operator) {
+            return None;
+        }
+        others().rev().max_by_key(|member| member.rank).map(|member| member.user)
     }
 }
 

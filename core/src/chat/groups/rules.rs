@@ -4,8 +4,6 @@ use super::Now;
 use mesyx_sdk::address::CaseMapping;
 use mesyx_sdk::{Error, ErrorKind, Rank, UserId};
 
-/// Longest topic, in bytes: what networks allow is 300 to 400, and one line of IRC takes 512.
-pub(super) const TOPIC: usize = 390;
 /// Longest key, in bytes.
 const KEY: usize = 64;
 /// Longest mask, in bytes.

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Rows, params};
 
 /// Carries out [`crate::store::Write::Speak`]. `prepared` has one element for each copy, and one for the content that leaves.
 pub(super) fn speak(tx: &mut Tx<'_>, line: Speaking, prepared: &[Prepared]) -> Result<(Written, Vec<Uid>), StoreError> {
-    let Speaking { make, copies, dedup, outbound, author, then: _ } = line;
+    let Speaking { make, copies, dedup, outbound, author, change, then: _ } = line;
     if let Some(hash) = dedup {
         let new = tx.sql("INSERT OR IGNORE INTO dedup VALUES (?, ?)")?.execute(params![hash, tx.today])?;
         if new == 0 {
@@ -24,6 +24,9 @@ pub(super) fn speak(tx: &mut Tx<'_>, line: Speaking, prepared: &[Prepared]) -> R
     }
     for conversation in make {
         create(tx, conversation)?;
+    }
+    if let Some(change) = change {
+        groups::write(tx, *change)?;
     }
     let mut uids = Vec::with_capacity(copies.len());
     for (placing, prepared) in copies.iter().zip(prepared) {

@@ -287,7 +287,7 @@ proptest! {
                         }
                         let Some((_, under)) = &key else { continue };
                         let copies = vec![Placing { message: message(under, 30), mailbox: log(), flags: vec![Flag::Seen] }];
-                        let line = Speaking { make: vec![], copies, dedup: None, outbound: None, author: Some(USERS[at]), then: None };
+                        let line = Speaking { make: vec![], copies, dedup: None, outbound: None, author: Some(USERS[at]), change: None, then: None };
                         store.write(Write::Speak(Box::new(line))).await.expect("a line");
                         last += 1;
                         for member in &members {
@@ -344,4 +344,34 @@ proptest! {
             }
         });
     }
+}
+
+/// A change of a group and the line that tells of it are one transaction: where the line can't be stored, nothing changed.
+#[tokio::test]
+async fn a_change_without_its_line_is_none() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open_with(unsynced())(directory.path(), TestInstance(1));
+    let put = |(user, sequence): (&UserId, u64)| LogEntry {
+        sequence,
+        stamp: Stamp { day: 1, counter: sequence, instance: InstanceId([2; 16]) },
+        operation: Operation::PutUser {
+            user: *user,
+            record: UserRecord { name: user.to_string(), ..UserRecord::default() },
+        },
+    };
+    let entries = USERS.iter().zip(1..).map(put).collect();
+    store.write(Write::Merge { entries, messages: Vec::new() }).await.expect("users");
+    let joins = |at: usize| GroupWrite { members: vec![(USERS[at], Some(0))], ..GroupWrite::of(GROUP) };
+    store.write(Write::Group(Box::new(joins(0)))).await.expect("a group");
+    let fresh = epoch_key(epoch(0));
+    let line = |mailbox: MailboxId| {
+        let copies = vec![Placing { message: message(&fresh, 30), mailbox, flags: vec![Flag::Seen] }];
+        let change = Some(Box::new(joins(1)));
+        Box::new(Speaking { make: vec![], copies, dedup: None, outbound: None, author: None, change, then: None })
+    };
+    let members = async || store.groups(Some(GROUP)).await.expect("groups")[0].members.len();
+    store.write(Write::Speak(line(MailboxId([0x77; 16])))).await.expect_err("no such mailbox");
+    assert_eq!(members().await, 1);
+    store.write(Write::Speak(line(log()))).await.expect("a line");
+    assert_eq!(members().await, 2);
 }

@@ -43,9 +43,11 @@ fn settled(demo: &Demo) -> Resident {
 #[test]
 fn a_thousand_strangers_stay_under_their_limit() {
     let demo = Demo::start();
-    for (listener, half) in
-        [("smtp", &b"EHLO client.example.net\r\nMAIL FROM:<a@exam"[..]), ("imap", b"a LOGIN \"someone\" \"half a pass")]
-    {
+    for (listener, half) in [
+        ("smtp", &b"EHLO client.example.net\r\nMAIL FROM:<a@exam"[..]),
+        ("imap", b"a LOGIN \"someone\" \"half a pass"),
+        ("irc", b"CAP LS 302\r\nNICK someone\r\nAUTHENTI"),
+    ] {
         let before = settled(&demo);
         let mut held = Vec::new();
         for _ in 0..1000 {
@@ -75,6 +77,8 @@ fn endless_input_before_login_is_cut_off() {
         ("imap", b"a NOOP\r\n"),
         ("imap", b"no line end "),
         ("imap", b"a LOGIN {60+}\r\n"),
+        ("irc", b"CAP LS 302\r\n"),
+        ("irc", b"no line end "),
     ] {
         let mut stream = TcpStream::connect(("127.0.0.1", demo.port(listener))).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();

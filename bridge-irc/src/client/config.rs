@@ -95,6 +95,8 @@ pub struct Limits {
     pub sendq_bytes: usize,
     /// Seconds that a client has to log in. 60 unless given.
     pub login_seconds: u64,
+    /// Bytes that a client may send before it has logged in. 65536 unless given: a login takes some hundreds.
+    pub login_bytes: usize,
     /// Seconds of silence after which a client is asked whether it is there; it has as long again to answer. 120 unless given.
     pub ping_seconds: u64,
     /// Lines that a guest may send at once. 40 unless given: a client that starts sends about as many.
@@ -117,6 +119,7 @@ impl Default for Limits {
             channels: 200,
             sendq_bytes: 4 << 20,
             login_seconds: 60,
+            login_bytes: 65_536,
             ping_seconds: 120,
             guest_burst: 40,
             guest_lines_per_second: 10,
@@ -178,6 +181,7 @@ impl Limits {
         range("channels", self.channels as u64, 1, 10_000);
         range("sendq_bytes", self.sendq_bytes as u64, 65_536, 1 << 30);
         range("login_seconds", self.login_seconds, 5, 3600);
+        range("login_bytes", self.login_bytes as u64, 1024, 1 << 20);
         range("ping_seconds", self.ping_seconds, 10, 3600);
         range("guest_burst", self.guest_burst.into(), 1, 10_000);
         range("guest_lines_per_second", self.guest_lines_per_second.into(), 1, 10_000);

@@ -44,6 +44,7 @@ where
         began: Instant::now(),
         pace: Pace::new(shared.limits.guest_burst, Duration::from_secs(1) / shared.limits.guest_lines_per_second),
         is_user: false,
+        before: Some(0),
     };
     let mut stopping = shared.stopping.clone();
     let why = tokio::select! {
@@ -112,6 +113,8 @@ struct Connection {
     began: Instant,
     pace: Pace,
     is_user: bool,
+    /// Bytes that came, until the client was let in.
+    before: Option<usize>,
 }
 
 /// What the connection waits for next.
@@ -153,7 +156,13 @@ impl Connection {
             };
             match next {
                 Next::Read(0) => return "Connection closed",
-                Next::Read(_) => framer.push(&piece, |line| self.lines.push_back(line)),
+                Next::Read(read) => {
+                    if self.is_too_much(read) {
+                        // The writing side ends the connection once the reason is sent.
+                        std::future::pending::<()>().await;
+                    }
+                    framer.push(&piece, |line| self.lines.push_back(line));
+                }
                 Next::Stored(outcome) => self.landed(outcome),
                 Next::Event(event) => {
                     if !self.take_event(event, false).await {
@@ -163,6 +172,22 @@ impl Connection {
                 Next::Paced => {}
             }
         }
+    }
+
+    /// Counts what comes before the client is let in; `true`: it is too much, and the connection ends.
+    fn is_too_much(&mut self, read: usize) -> bool {
+        let Some(before) = &mut self.before else { return false };
+        let mut server = self.shared.server();
+        if server.is_let_in(self.id) {
+            self.before = None;
+            return false;
+        }
+        *before += read;
+        let too_much = *before > self.shared.limits.login_bytes;
+        if too_much {
+            server.too_much(Timestamp::now(), self.id);
+        }
+        too_much
     }
 
     /// The first line on its way is stored, or was refused.

@@ -248,3 +248,178 @@ async fn mail_is_read_and_sent() {
     let lines = bob.rest().await;
     assert!(lines.iter().any(|line| line.ends_with(":lunch at one?")), "{lines:?}");
 }
+
+/// Everything that a client which is not let in sends ends at the limit.
+#[tokio::test]
+async fn endless_input_before_the_login_is_cut_off() {
+    let at = start("on").await;
+    for unit in ["no line end ", "CAP LS 302\r\n", "NICK 9\r\n", "AUTHENTICATE PLAIN\r\n", "\r\n"] {
+        let mut stream = TcpStream::connect(at.address).await.unwrap();
+        let block = unit.repeat(1 + 20_000 / unit.len());
+        let mut cut = false;
+        // A hundred kilobytes may pass, and what socket buffers hold; ten megabytes may not.
+        for _ in 0..500 {
+            let written = tokio::time::timeout(Duration::from_secs(20), stream.write_all(block.as_bytes())).await;
+            if !matches!(written, Ok(Ok(()))) {
+                cut = true;
+                break;
+            }
+        }
+        assert!(cut, "ten megabytes of {unit:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_nobodys_is_refused_as_a_wrong_password_is() {
+    let at = start("off").await;
+    let mut answers = Vec::new();
+    for name in ["alice", "nobody"] {
+        let mut client = Client::connect(&at).await;
+        for line in [&format!("PASS {name}:wrong"), "NICK x", "USER x 0 * :x"] {
+            client.send(line).await;
+        }
+        answers.push(client.until("ERROR").await);
+        let mut client = Client::connect(&at).await;
+        let plain = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("\0{name}\0wrong"));
+        for line in ["CAP REQ :sasl", "NICK x", "USER x 0 * :x", "AUTHENTICATE PLAIN", &format!("AUTHENTICATE {plain}")]
+        {
+            client.send(line).await;
+        }
+        answers.push(client.until(" 904 ").await);
+    }
+    assert_eq!(answers[..2], answers[2..]);
+}
+
+/// A guest's lines beyond the burst wait for their time: the clock bounds them from below only.
+#[tokio::test]
+async fn lines_beyond_the_burst_wait() {
+    let host = MemoryHost::new("example.org".parse().unwrap());
+    let config = json!({
+        "listeners": [{ "name": "irc", "address": "127.0.0.1:0", "tls": "none" }],
+        "guests": "on",
+        "limits": { "guest_burst": 5, "guest_lines_per_second": 10 },
+    });
+    let bridge = IrcClient::build(Config::new(config)).unwrap();
+    let shared: Arc<dyn Host> = Arc::new(host.clone());
+    tokio::spawn(async move { bridge.run(shared).await });
+    let at = Running { address: host.listening("irc").await, host };
+    let mut guest = Client::guest(&at, "visitor").await;
+    let began = std::time::Instant::now();
+    for number in 0..15 {
+        guest.send(&format!("PING {number}")).await;
+    }
+    guest.until(" PONG mail.example.org 14").await;
+    // Two of the burst went into the registration; of 15 lines, at least 10 waited a tenth of a second each.
+    assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn lines_of_one_message_are_stored_as_one() {
+    let at = start("off").await;
+    let caps = "draft/multiline batch message-tags echo-message draft/chathistory server-time";
+    let mut alice = Client::user(&at, "alice", caps).await;
+    let mut bob = Client::user(&at, "bob", "").await;
+    for client in [&mut alice, &mut bob] {
+        client.until(" 422 ").await;
+    }
+    for line in [
+        "BATCH +1 draft/multiline bob",
+        "@batch=1 PRIVMSG bob :one",
+        "@batch=1 PRIVMSG bob :",
+        "@batch=1;draft/multiline-concat PRIVMSG bob :two",
+        "BATCH -1",
+    ] {
+        alice.send(line).await;
+    }
+    let echo = alice.until("BATCH -").await;
+    assert_eq!(echo.len(), 5, "{echo:#?}");
+    let heard: Vec<String> = vec![bob.next().await, bob.next().await];
+    assert!(heard[0].ends_with(" :one") && heard[1].ends_with(" :two"), "{heard:#?}");
+    alice.send("CHATHISTORY LATEST bob * 1").await;
+    let lines = alice.until("chathistory").await;
+    assert!(lines.last().unwrap().contains(" BATCH +b"), "{lines:#?}");
+    let lines = alice.until("BATCH -b").await;
+    assert!(lines[0].starts_with("@batch=b") && lines[0].contains("draft/multiline bob"), "{lines:#?}");
+    assert!(lines[1..4].iter().all(|line| line.starts_with("@batch=m")), "{lines:#?}");
+    assert!(lines[4].starts_with("@batch=b") && lines.len() == 6, "{lines:#?}");
+}
+
+/// What happened between lines does not count as what was said, unless the client wants to see it.
+#[tokio::test]
+async fn history_counts_what_was_said() {
+    let at = start("off").await;
+    let caps = "batch message-tags draft/chathistory server-time";
+    let mut alice = Client::user(&at, "alice", caps).await;
+    alice.until(" 422 ").await;
+    alice.send("JOIN #demo").await;
+    alice.until(" 366 ").await;
+    for number in 0..6 {
+        alice.send(&format!("PRIVMSG #demo :line {number}")).await;
+        for topic in ["a", "b"] {
+            alice.send(&format!("TOPIC #demo :{topic} {number}")).await;
+            alice.until(&format!("TOPIC #demo :{topic} {number}")).await;
+        }
+    }
+    let mut history = async |wanted: &str| {
+        alice.send(&format!("CHATHISTORY {wanted}")).await;
+        let lines = alice.until("BATCH -").await;
+        let said = lines.iter().filter(|line| line.contains(" PRIVMSG "));
+        let time = |line: &String| line.split(['=', ';', ' ']).find(|part| part.ends_with('Z')).unwrap().to_owned();
+        let id = |line: &String| line.split("msgid=").nth(1).unwrap().split([';', ' ']).next().unwrap().to_owned();
+        said.map(|line| (line.chars().last().unwrap(), time(line), id(line))).collect::<Vec<_>>()
+    };
+    let digits = |lines: &[(char, String, String)]| lines.iter().map(|(digit, ..)| *digit).collect::<String>();
+    let all = history("LATEST #demo * 10").await;
+    assert_eq!(digits(&all), "012345");
+    assert_eq!(digits(&history("LATEST #demo * 2").await), "45");
+    let id = |at: usize| format!("msgid={}", all[at].2);
+    for (wanted, expected) in [
+        (format!("LATEST #demo {} 10", id(3)), "45"),
+        (format!("BEFORE #demo {} 2", id(3)), "12"),
+        (format!("AFTER #demo {} 2", id(3)), "45"),
+        (format!("AFTER #demo {} 1", id(2)), "3"),
+        (format!("AROUND #demo {} 3", id(3)), "234"),
+        (format!("AROUND #demo {} 1", id(3)), "3"),
+        (format!("BETWEEN #demo {} {} 10", id(1), id(4)), "23"),
+        (format!("BETWEEN #demo {} {} 10", id(4), id(1)), "23"),
+        (format!("BETWEEN #demo {} {} 1", id(1), id(4)), "2"),
+        (format!("BETWEEN #demo {} {} 1", id(4), id(1)), "3"),
+        ("BEFORE #demo timestamp=2000-01-01T00:00:00.000Z 5".to_owned(), ""),
+        ("AFTER #demo timestamp=2999-01-01T00:00:00.000Z 5".to_owned(), ""),
+    ] {
+        assert_eq!(digits(&history(&wanted).await), expected, "{wanted}");
+    }
+}
+
+#[tokio::test]
+async fn a_marker_is_what_clients_set_and_moves_all_of_them() {
+    let at = start("off").await;
+    let caps = "batch message-tags draft/chathistory draft/read-marker server-time";
+    let (mut desk, mut phone) =
+        (Client::user(&at, "alice@desk", caps).await, Client::user(&at, "alice@phone", caps).await);
+    for client in [&mut desk, &mut phone] {
+        client.until(" 422 ").await;
+    }
+    desk.send("JOIN #demo").await;
+    let lines = desk.until(" 366 ").await;
+    let at = |text: &str| lines.iter().position(|line| line.contains(text)).unwrap();
+    assert!(at(" JOIN ") < at(" MARKREAD #demo ") && at(" MARKREAD #demo ") < at(" 353 "), "{lines:#?}");
+    phone.until(" 366 ").await;
+    let (early, late) = ("timestamp=2020-01-01T00:00:00.000Z", "timestamp=2021-01-01T00:00:00.000Z");
+    desk.send(&format!("MARKREAD bob {late}")).await;
+    assert!(
+        desk.until("MARKREAD").await.last().unwrap().contains("MARKREAD bob *"),
+        "there is no such conversation yet"
+    );
+    desk.send("PRIVMSG bob :hello").await;
+    desk.rest().await;
+    phone.rest().await;
+    desk.send(&format!("MARKREAD bob {early}")).await;
+    let told = desk.until("MARKREAD").await.pop().unwrap();
+    assert!(told.contains("MARKREAD bob timestamp=20") && !told.contains(early), "an own line is read: {told}");
+    let now = told.split(' ').next_back().unwrap().to_owned();
+    for client in [&mut desk, &mut phone] {
+        client.send("MARKREAD bob").await;
+        assert!(client.until("MARKREAD").await.last().unwrap().ends_with(&now));
+    }
+}

@@ -153,7 +153,10 @@ impl Server {
                 continue;
             }
             for mut msg in self.lines_of(id, conversation, line) {
-                msg.batch = batch.map(str::to_owned);
+                // The lines of a message of several are in a batch of their own, which is in this one.
+                if msg.batch.is_none() {
+                    msg.batch = batch.map(str::to_owned);
+                }
                 if !caps.has(caps::SERVER_TIME)
                     && spoken
                     && let Some(text) = msg.params.last_mut().filter(|text| !text.starts_with('\x01'))

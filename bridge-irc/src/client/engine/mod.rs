@@ -320,6 +320,17 @@ impl Server {
         self.clients.get(&id).is_some_and(|client| client.capture.is_some())
     }
 
+    /// Whether a client is let in.
+    pub fn is_let_in(&self, id: ClientId) -> bool {
+        self.clients.get(&id).is_some_and(|client| client.reg.is_none())
+    }
+
+    /// A client sent too much before it was let in.
+    pub fn too_much(&mut self, now: Timestamp, id: ClientId) {
+        self.now = now;
+        self.end(id, "Too much before the login");
+    }
+
     /// Whether a client is told what was read.
     pub fn wants_markers(&self, id: ClientId) -> bool {
         self.caps(id).has(caps::READ_MARKER)

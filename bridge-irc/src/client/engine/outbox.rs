@@ -10,7 +10,8 @@ pub struct Outbox {
     inner: Mutex<Inner>,
     /// Something is there to be sent, or the connection is to end.
     pub changed: Notify,
-    most: usize,
+    /// Most bytes that wait before the client is let in, and after.
+    most: (usize, usize),
 }
 
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ struct Inner {
     overflowed: bool,
     /// Once all is sent, the connection ends.
     closing: bool,
+    /// The client is known.
+    let_in: bool,
 }
 
 /// How a connection stands.
@@ -37,10 +40,18 @@ pub enum Pending {
 }
 
 impl Outbox {
-    /// Holds at most `most` bytes.
+    /// Most bytes that wait for a client that is not let in: what it costs whoever it is.
+    pub const BEFORE: usize = 32 << 10;
+
+    /// Holds at most `most` bytes, and at most [`Outbox::BEFORE`] until [`Outbox::let_in`].
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { inner: Mutex::default(), changed: Notify::new(), most }
+        Self { inner: Mutex::default(), changed: Notify::new(), most: (most.min(Self::BEFORE), most) }
+    }
+
+    /// The client is known from now on.
+    pub fn let_in(&self) {
+        self.inner().let_in = true;
     }
 
     fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -54,7 +65,7 @@ impl Outbox {
             return;
         }
         inner.bytes += line.len();
-        if inner.bytes > self.most {
+        if inner.bytes > if inner.let_in { self.most.1 } else { self.most.0 } {
             *inner = Inner { overflowed: true, ..Inner::default() };
         } else {
             inner.lines.push_back(line);

@@ -200,14 +200,14 @@ impl Server {
     pub(super) fn authenticate(&mut self, id: ClientId, command: &Command) -> Asks {
         let param = command.get(0).unwrap_or_default();
         let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
-        let Some(reg) = &mut client.reg else {
-            self.numeric(id, "907", ["You have already authenticated using SASL"]);
-            return Vec::new();
-        };
         if client.user.is_some() {
             self.numeric(id, "907", ["You have already authenticated using SASL"]);
             return Vec::new();
         }
+        let Some(reg) = &mut client.reg else {
+            self.numeric(id, "904", ["SASL authentication failed: guests log in when they connect anew"]);
+            return Vec::new();
+        };
         let Some(collector) = &mut reg.sasl else {
             if param == "*" {
                 self.numeric(id, "906", ["SASL authentication aborted"]);
@@ -384,6 +384,9 @@ impl Server {
 
     /// The numerics that open a connection (RFC 2812, section 5.1).
     fn welcome(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get(&id) {
+            client.outbox.let_in();
+        }
         let nick = self.nick_of(id);
         let Some((_, person)) = self.person_of(id) else { return };
         let mask = format!("{nick}!{}@{}", person.user, person.host);

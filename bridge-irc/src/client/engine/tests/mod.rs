@@ -1,5 +1,6 @@
 //! The server with guests alone: no host, no sockets.
 
+mod injection;
 mod nicks;
 mod texts;
 

@@ -60,6 +60,7 @@ fn numerics_have_their_parameters() {
         ("KILL bob :x", "481 ann :Permission Denied- You're not an IRC operator"),
         ("SUMMON bob", "445 ann :SUMMON has been disabled"),
         ("USERS", "446 ann :USERS has been disabled"),
+        ("STARTTLS", "421 ann STARTTLS :Unknown command"),
         ("NICK bob", "433 ann bob :Nickname is already in use"),
         ("NICK a!b", "432 ann a!b :Erroneous nickname"),
         ("NICK", "431 ann :No nickname given"),
@@ -213,6 +214,34 @@ fn one_who_writes_to_itself_has_the_label_on_the_echo_only() {
     assert!(!lines[0].contains("label=") && lines[1].starts_with("@label=1;"), "{lines:?}");
     let bob = world.guest("bob", "");
     assert_eq!(world.say(bob, "PRIVMSG bob :hi").len(), 1);
+}
+
+#[test]
+fn a_stranger_can_make_little_wait() {
+    let mut world = World::new();
+    let id = world.connect();
+    for _ in 0..200 {
+        world.send(id, "CAP LS 302");
+    }
+    assert_eq!((world.boxes[&id].take(), world.boxes[&id].waiting()), (outbox::Pending::Cut, 0));
+    // One who is let in has the room that the configuration gives.
+    let ann = world.guest("ann", "");
+    for _ in 0..200 {
+        world.send(ann, "CAP LS 302");
+    }
+    assert!(world.boxes[&ann].waiting() > 2 * Outbox::BEFORE);
+}
+
+#[test]
+fn who_asks_before_registering_learns_of_nobody() {
+    let mut world = World::new();
+    let _ann = world.guest("ann", "");
+    let id = world.connect();
+    for line in
+        ["WHOIS ann", "ISON ann", "NAMES", "LIST", "WHO *", "PRIVMSG ann :x", "MONITOR + ann", "STARTTLS", "LUSERS"]
+    {
+        assert_eq!(numerics(&world.say(id, line)), ["451"], "{line}");
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(crate) struct Queue {
     /// attempt. At most a minute.
     #[schemars(range(min = 1, max = 60))]
     pub(crate) grace: u64,
-    /// Attempts at once. Each costs a connection, and memory for its message.
+    /// Attempts at once by one bridge. Each costs a connection, and memory for its message.
     #[schemars(range(min = 1, max = 10_000))]
     pub(crate) attempts: usize,
     /// Attempts at once for one domain: what large hosts take from one peer. A host that fails is tried by one at a time until one succeeds.

@@ -104,7 +104,7 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        let limits = Limits { ready: 12, ready_per_line: 5, lines: 3 };
+        let limits = Limits { ready: 12, ready_per_bridge: 8, ready_per_line: 5, lines: 3 };
         Self {
             settings: QueueSettings {
                 attempts: 6,
@@ -172,7 +172,9 @@ impl Model {
 
     fn destination(job: &Job) -> Destination {
         let host = job.to.address.as_mail().unwrap().domain().to_string();
-        Destination { bridge: "smtp".into(), host }
+        // Every other host is another bridge's.
+        let bridge = if host.as_bytes()[1] % 2 == 0 { "smtp" } else { "xmpp" };
+        Destination { bridge: bridge.into(), host }
     }
 
     /// Offers what is due, in the store's order, and begins attempts.
@@ -202,7 +204,8 @@ impl Model {
     /// What must hold of an attempt that begins.
     fn check(&self, batch: &Batch) {
         assert!(!batch.jobs.is_empty() && batch.jobs.len() <= self.settings.recipients_per_attempt);
-        assert!(self.running.len() < self.settings.attempts);
+        let of_bridge = self.running.iter().filter(|running| running.destination.bridge == batch.destination.bridge);
+        assert!(of_bridge.count() < self.settings.attempts);
         let beside = self.running.iter().filter(|running| running.destination == batch.destination).count();
         assert!(beside < self.settings.attempts_per_destination);
         assert!(self.window.blocked(&batch.destination, self.clock).is_none(), "the host is left alone");

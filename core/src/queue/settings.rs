@@ -19,7 +19,7 @@ pub struct QueueSettings {
     pub attempt: Duration,
     /// What a bridge is given beyond that before it counts as dead: 60 s.
     pub grace: Duration,
-    /// Attempts at once: 100.
+    /// Attempts at once by one bridge: 100. Each bridge has its own, so that one which never answers holds up nobody else.
     pub attempts: usize,
     /// Attempts at once for one destination, such as a domain: 20, what large hosts take from one peer.
     pub attempts_per_destination: usize,

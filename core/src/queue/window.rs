@@ -2,7 +2,8 @@
 //!
 //! Pure: events in, batches out, the clock passed in. It holds at most [`Limits::ready`] jobs that wait for their turn,
 //! however many the store has; of one destination at most [`Limits::ready_per_line`], so that a slow host does not keep the
-//! others' jobs out.
+//! others' jobs out; and of one bridge at most [`Limits::ready_per_bridge`] wait and [`QueueSettings::attempts`] run, so that a
+//! bridge which never answers keeps nothing from the other bridges.
 //!
 //! A job that is handed out is *leased*: it is not handed out again until [`Window::release`], which comes when what
 //! became of it is durable. Leases are in memory, so none outlives this process.
@@ -12,7 +13,7 @@ use super::sealed::Job;
 use super::settings::QueueSettings;
 use crate::id::JobId;
 use mesyx_sdk::{DeferScope, MessageId};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Where a job goes: the bridge, and what of the address says which host.
@@ -83,6 +84,8 @@ pub(crate) enum Signal {
 pub(crate) struct Limits {
     /// Jobs that wait for their turn in memory.
     pub(crate) ready: usize,
+    /// Of these, for one bridge.
+    pub(crate) ready_per_bridge: usize,
     /// Of these, for one destination.
     pub(crate) ready_per_line: usize,
     /// Destinations that are remembered.
@@ -91,7 +94,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { ready: 5000, ready_per_line: 250, lines: 10_000 }
+        Self { ready: 20_000, ready_per_bridge: 5000, ready_per_line: 250, lines: 25_000 }
     }
 }
 
@@ -105,9 +108,10 @@ const FIRST_ATTEMPTS: usize = 5;
 pub(crate) struct Window {
     limits: Limits,
     lines: HashMap<Destination, Line>,
-    /// Destinations with jobs that wait, in the order of their turns.
-    turns: VecDeque<Destination>,
     bridges: HashMap<String, Pause>,
+    shares: BTreeMap<String, Share>,
+    /// Counts attempts, so that each bridge is the first to be asked for the next one in its turn.
+    begun: usize,
     /// Jobs that wait for their turn.
     waiting: HashSet<JobId>,
     /// Jobs that were handed out, or are kept out by a command.
@@ -125,6 +129,19 @@ struct Line {
     allowed: usize,
     pause: Pause,
     /// The first job that was offered and not taken: where in the order of the store to look for more.
+    skipped: Option<(i64, i64)>,
+}
+
+/// What one bridge has of the window.
+#[derive(Debug, Default)]
+struct Share {
+    /// Destinations with jobs that wait, in the order of their turns.
+    turns: VecDeque<Destination>,
+    /// Jobs that wait for their turn.
+    waiting: usize,
+    /// Attempts under way.
+    running: usize,
+    /// The first job that was offered and found no room: where in the order of the store to look for more.
     skipped: Option<(i64, i64)>,
 }
 
@@ -178,7 +195,16 @@ impl Window {
         if let Some((why, left)) = self.blocked(destination, now) {
             return Offered::Blocked(why, left);
         }
-        if !self.has_room() || (!self.lines.contains_key(destination) && !self.make_room(now)) {
+        if !self.has_room() {
+            return Offered::Full;
+        }
+        let most = self.limits.ready_per_bridge;
+        let share = self.shares.entry(destination.bridge.clone()).or_default();
+        if share.waiting >= most {
+            share.skipped = Some(share.skipped.map_or(position, |before| before.min(position)));
+            return Offered::Later;
+        }
+        if !self.lines.contains_key(destination) && !self.make_room(now) {
             return Offered::Full;
         }
         let line = self.lines.entry(destination.clone()).or_default();
@@ -186,9 +212,11 @@ impl Window {
             line.skipped = Some(line.skipped.map_or(position, |before| before.min(position)));
             return Offered::Later;
         }
+        let share = self.shares.entry(destination.bridge.clone()).or_default();
         if line.ready.is_empty() {
-            self.turns.push_back(destination.clone());
+            share.turns.push_back(destination.clone());
         }
+        share.waiting += 1;
         self.waiting.insert(job.id);
         line.ready.push_back(job.clone());
         Offered::Taken
@@ -213,42 +241,51 @@ impl Window {
         true
     }
 
-    /// Where in the store's order to look for more jobs of a destination that had to leave some out and has room now.
+    /// Where in the store's order to look for more jobs of a destination or bridge that had to leave some out and has room now.
     /// Asked once, it is not said again until a job is left out again.
     pub(crate) fn wanting(&mut self) -> Option<(i64, i64)> {
         let room = self.limits.ready_per_line / 2;
         let hungry = |line: &&mut Line| line.skipped.is_some() && line.ready.len() <= room;
-        self.lines.values_mut().filter(hungry).filter_map(|line| line.skipped.take()).min()
+        let lines = self.lines.values_mut().filter(hungry).filter_map(|line| line.skipped.take());
+        let room = self.limits.ready_per_bridge / 2;
+        let hungry = |share: &&mut Share| share.skipped.is_some() && share.waiting <= room;
+        lines.chain(self.shares.values_mut().filter(hungry).filter_map(|share| share.skipped.take())).min()
     }
 
     /// The next jobs to attempt; they are leased.
     pub(crate) fn next(&mut self, settings: &QueueSettings, now: Instant) -> Option<Batch> {
-        if self.running >= settings.attempts {
-            return None;
-        }
-        for _ in 0..self.turns.len() {
-            let destination = self.turns.pop_front()?;
-            let Some(line) = self.lines.get_mut(&destination) else { continue };
-            let allowed = if line.allowed == 0 { FIRST_ATTEMPTS } else { line.allowed };
-            if line.running >= allowed.min(destination.most(settings)) {
-                self.turns.push_back(destination);
-                continue;
+        let first = self.begun % self.shares.len().max(1);
+        let (before, after): (Vec<_>, Vec<_>) = self.shares.iter_mut().enumerate().partition(|(at, _)| *at < first);
+        let bridges = after.into_iter().chain(before).map(|(_, (_, share))| share);
+        // One that has all it may have costs nothing here, however much waits for it.
+        for share in bridges.filter(|share| share.running < settings.attempts) {
+            for _ in 0..share.turns.len() {
+                let destination = share.turns.pop_front()?;
+                let Some(line) = self.lines.get_mut(&destination) else { continue };
+                let allowed = if line.allowed == 0 { FIRST_ATTEMPTS } else { line.allowed };
+                if line.running >= allowed.min(destination.most(settings)) {
+                    share.turns.push_back(destination);
+                    continue;
+                }
+                let jobs = take_batch(&mut line.ready, settings.recipients_per_attempt);
+                if jobs.is_empty() {
+                    continue;
+                }
+                if !line.ready.is_empty() {
+                    share.turns.push_back(destination.clone());
+                }
+                line.running += 1;
+                share.running += 1;
+                share.waiting = share.waiting.saturating_sub(jobs.len());
+                self.running += 1;
+                self.begun = self.begun.wrapping_add(1);
+                for job in &jobs {
+                    self.waiting.remove(&job.id);
+                    self.leased.insert(job.id);
+                }
+                debug_assert!(self.blocked(&destination, now).is_none(), "what is blocked has nothing that waits");
+                return Some(Batch { destination, jobs });
             }
-            let jobs = take_batch(&mut line.ready, settings.recipients_per_attempt);
-            if jobs.is_empty() {
-                continue;
-            }
-            if !line.ready.is_empty() {
-                self.turns.push_back(destination.clone());
-            }
-            line.running += 1;
-            self.running += 1;
-            for job in &jobs {
-                self.waiting.remove(&job.id);
-                self.leased.insert(job.id);
-            }
-            debug_assert!(self.blocked(&destination, now).is_none(), "what is blocked has nothing that waits");
-            return Some(Batch { destination, jobs });
         }
         None
     }
@@ -264,6 +301,9 @@ impl Window {
         jitter: f64,
     ) -> Vec<(Destination, Job)> {
         self.running = self.running.saturating_sub(1);
+        if let Some(share) = self.shares.get_mut(&destination.bridge) {
+            share.running = share.running.saturating_sub(1);
+        }
         let line = self.lines.entry(destination.clone()).or_default();
         line.running = line.running.saturating_sub(1);
         match signal {
@@ -318,9 +358,18 @@ impl Window {
                 out.push((destination.clone(), job));
             }
         }
-        let lines = &self.lines;
-        self.turns.retain(|turn| lines.get(turn).is_some_and(|line| !line.ready.is_empty()));
+        self.count_waiting();
         out
+    }
+
+    /// Counts anew what waits of each bridge, and takes away the turns of destinations with nothing that waits.
+    fn count_waiting(&mut self) {
+        let waits = |turn: &Destination| self.lines.get(turn).map_or(0, |line| line.ready.len());
+        for share in self.shares.values_mut() {
+            share.turns.retain(|turn| waits(turn) > 0);
+            // Whatever waits has one turn.
+            share.waiting = share.turns.iter().map(waits).sum();
+        }
     }
 
     /// Forgets a destination with which nothing happens.
@@ -345,10 +394,11 @@ impl Window {
     pub(crate) fn lease(&mut self, jobs: &[JobId]) -> Vec<JobId> {
         let (busy, free): (Vec<JobId>, Vec<JobId>) = jobs.iter().partition(|job| self.leased.contains(job));
         let free: HashSet<JobId> = free.into_iter().collect();
-        if free.iter().any(|job| self.waiting.remove(job)) {
+        // All of them, not only the first: one that is still said to wait would never be offered again.
+        let waited = free.iter().filter(|job| self.waiting.remove(job)).count();
+        if waited > 0 {
             self.lines.values_mut().for_each(|line| line.ready.retain(|job| !free.contains(&job.id)));
-            let lines = &self.lines;
-            self.turns.retain(|turn| lines.get(turn).is_some_and(|line| !line.ready.is_empty()));
+            self.count_waiting();
         }
         self.leased.extend(free);
         busy
@@ -375,4 +425,85 @@ fn take_batch(ready: &mut VecDeque<Job>, most: usize) -> Vec<Job> {
         }
     }
     jobs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sealed::Progress;
+    use super::*;
+    use crate::store::Hold;
+    use mesyx_sdk::{Dsn, Recipient, Timestamp, UserId};
+
+    fn job(to: &str) -> Job {
+        Job {
+            id: JobId::random(),
+            message: MessageId::random(),
+            user: UserId([1; 16]),
+            due: 0,
+            attempts: 0,
+            hold: Hold::No,
+            from: None,
+            to: Recipient::new(to.parse().unwrap()),
+            dsn: Dsn::default(),
+            submitted: Timestamp(0),
+            progress: Progress::default(),
+            bytes: 0,
+            data_key: Vec::new(),
+        }
+    }
+
+    fn at(bridge: &str, host: &str) -> Destination {
+        Destination { bridge: bridge.into(), host: host.into() }
+    }
+
+    /// Whatever waits for a bridge that never answers, another bridge's jobs find room, and run.
+    #[test]
+    fn a_bridge_that_never_answers_holds_up_no_other() {
+        let (mut window, settings, now) = (Window::default(), QueueSettings::default(), Instant::now());
+        let mut later = 0;
+        for number in 0..6000 {
+            let hangs = job(&format!("xmpp:contact{number}@example.net"));
+            let offered = window.offer(&at("xmpp", &format!("~contact{number}")), &hangs, (0, number), now);
+            later += usize::from(offered == Offered::Later);
+        }
+        assert_eq!(later, 1000, "it has its share of the room, and no more");
+        let mut hanging = Vec::new();
+        while let Some(batch) = window.next(&settings, now) {
+            hanging.push(batch);
+        }
+        assert_eq!(hanging.len(), settings.attempts);
+        let good = job("bob@example.net");
+        assert_eq!(window.offer(&at("smtp", "example.net"), &good, (0, 7000), now), Offered::Taken);
+        let batch = window.next(&settings, now).expect("it is attempted at once");
+        assert_eq!(batch.jobs[0].id, good.id);
+        // What found no room is asked for when there is some, and not before.
+        assert_eq!(window.wanting(), None);
+        for batch in hanging.drain(..) {
+            window.finished(&settings, &batch.destination, Signal::Nothing, now, 0.5);
+        }
+        while window.shares["xmpp"].waiting > 2500 {
+            let batch = window.next(&settings, now).unwrap();
+            window.finished(&settings, &batch.destination, Signal::Nothing, now, 0.5);
+        }
+        assert_eq!(window.wanting(), Some((0, 5000)));
+        assert_eq!(window.wanting(), None, "said once");
+    }
+
+    /// The operator's commands keep several jobs out at once, and give them all back.
+    #[test]
+    fn several_jobs_kept_out_at_once_all_come_back() {
+        let (mut window, now) = (Window::default(), Instant::now());
+        let jobs: Vec<Job> = (0..3).map(|number| job(&format!("r{number}@example.net"))).collect();
+        let destination = at("smtp", "example.net");
+        for job in &jobs {
+            assert_eq!(window.offer(&destination, job, (0, 1), now), Offered::Taken);
+        }
+        let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+        assert!(window.lease(&ids).is_empty());
+        assert!(window.next(&QueueSettings::default(), now).is_none());
+        window.release(&ids);
+        for job in &jobs {
+            assert_eq!(window.offer(&destination, job, (0, 1), now), Offered::Taken, "it waits again");
+        }
+    }
 }

@@ -106,6 +106,26 @@ impl Delivery {
     }
 }
 
+impl Delivery {
+    /// The name of the user of ours who sends it, as [`crate::chat::user`] takes it: who writes a mail is `ann@example.org`, who says a line
+    /// `mesyx:ann@example.org`. `None` for a notice, and for somebody elsewhere whose mail is sent on.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        match self.from.as_ref()? {
+            crate::Address::Mail(mail) => Some(mail.local()),
+            crate::Address::Mesyx(mesyx) => Some(mesyx.user.local()),
+            _ => None,
+        }
+    }
+
+    /// How long the attempt may still take so that its outcomes arrive in time: a second less than its deadline says.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        let left = self.deadline.0.saturating_sub(Timestamp::now().0).saturating_sub(1000);
+        Duration::from_millis(u64::try_from(left).unwrap_or(0))
+    }
+}
+
 /// How one attempt ended for one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -133,6 +153,24 @@ pub enum Outcome {
         /// Why, in one line fit for the sender.
         why: String,
     },
+}
+
+impl Outcome {
+    /// The network has taken it, and gave it no name.
+    #[must_use]
+    pub const fn delivered() -> Self {
+        Self::Delivered { remote_id: None, dsn: false }
+    }
+
+    /// Never, and why: one line fit for the sender.
+    pub fn failed(why: impl Into<String>) -> Self {
+        Self::Failed { why: why.into() }
+    }
+
+    /// Not now, for this recipient alone, and why; `maybe_sent` where the network may have taken the message all the same.
+    pub fn deferred(why: impl Into<String>, maybe_sent: bool) -> Self {
+        Self::Deferred { why: why.into(), retry_after: None, scope: DeferScope::Recipient, maybe_sent }
+    }
 }
 
 /// What a deferral says about other deliveries.

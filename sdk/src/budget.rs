@@ -40,6 +40,15 @@ impl ByteBudget {
         Some(Reservation { permit, budget: self.clone() })
     }
 
+    /// The same as [`ByteBudget::reserve`], for whoever answers with an error.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Full`] where so much is not left.
+    pub fn room_for(&self, bytes: usize) -> Result<Reservation, crate::Error> {
+        let full = || crate::Error::new(crate::ErrorKind::Full, "too much is under way; try again later");
+        self.reserve(bytes).ok_or_else(full)
+    }
+
     /// The whole budget in bytes.
     #[must_use]
     pub const fn total(&self) -> usize {

@@ -18,10 +18,29 @@ mod text;
 pub use line::{LineHeaders, from_mail, to_mail};
 pub use text::line_of;
 
-use crate::{Address, Conversation, Error, MailboxId, MessageId, Protection, Timestamp, Uid, UserId};
+use crate::{
+    Address, Conversation, Error, ErrorKind, Host, MailAddress, MailboxId, MessageId, Protection, RecipientStatus,
+    Sender, Timestamp, Uid, UserId,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+
+/// The user of ours that people on a bridge's network write to by this name: the one whose mail address is `NAME@DOMAIN`.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] where there is nobody of that name, and those of [`Host::recipient`].
+pub async fn user(host: &dyn Host, name: &str) -> Result<Address, Error> {
+    let nobody = || Error::new(ErrorKind::NotFound, "there is nobody of that name here");
+    if name.is_empty() {
+        return Err(nobody());
+    }
+    let user = Address::Mail(MailAddress::new(name, host.domain().clone()).map_err(|_| nobody())?);
+    match host.recipient(&user, &Sender::Stranger).await? {
+        RecipientStatus::Local => Ok(user),
+        _ => Err(nobody()),
+    }
+}
 
 /// What a line does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -140,7 +159,7 @@ pub struct ConversationInfo {
 pub enum Anchor {
     /// At this moment.
     Time(Timestamp),
-    /// At this message; where it is not there, the call fails with [`crate::ErrorKind::NotFound`].
+    /// At this message; where it is not there, the call fails with [`ErrorKind::NotFound`].
     Message(MessageId),
 }
 
@@ -313,7 +332,7 @@ pub struct Answer {
 pub enum ChatEvent {
     /// A line was said, and is durable. Lines of one conversation come in their order; own ones come too.
     Line(Arc<ChatLine>),
-    /// A line was said in a group, as the feeds of [`crate::Host::guests`] hear it.
+    /// A line was said in a group, as the feeds of [`Host::guests`] hear it.
     GroupLine {
         /// The group.
         group: Address,
@@ -366,14 +385,14 @@ impl LiveFeed {
 /// A user's address in the chat world: the login name at the exchange's domain, whatever mail addresses the user has.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Invalid`] where the name can't be a local part, which no login name of Mesyx is.
+/// [`ErrorKind::Invalid`] where the name can't be a local part, which no login name of Mesyx is.
 pub fn address_of(user: &crate::User, domain: &crate::Domain) -> Result<Address, Error> {
-    let user = crate::MailAddress::new(&user.name.to_lowercase(), domain.clone());
-    let user = user.map_err(|error| Error::new(crate::ErrorKind::Invalid, error.to_string()))?;
+    let user = MailAddress::new(&user.name.to_lowercase(), domain.clone());
+    let user = user.map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
     Ok(Address::Mesyx(crate::MesyxAddress { user }))
 }
 
 /// What a call about chat answers where there is no chat: the text says so.
 pub(crate) fn none<T>() -> Result<T, Error> {
-    Err(Error::new(crate::ErrorKind::Unavailable, "this host has no conversations"))
+    Err(Error::new(ErrorKind::Unavailable, "this host has no conversations"))
 }

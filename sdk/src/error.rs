@@ -92,3 +92,10 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Text that is no address: [`ErrorKind::Invalid`].
+impl From<crate::AddressError> for Error {
+    fn from(error: crate::AddressError) -> Self {
+        Self::new(ErrorKind::Invalid, error.to_string())
+    }
+}

@@ -136,6 +136,7 @@ pub mod summary;
 pub mod testkit;
 pub mod time;
 pub mod tls;
+mod trunk;
 #[cfg(feature = "wire")]
 pub mod wire;
 
@@ -168,5 +169,6 @@ pub use session::{
 pub use summary::{MailFields, Part, Summary};
 pub use time::Timestamp;
 pub use tls::{Certificates, ServerTls, TlsIdentity};
+pub use trunk::Trunk;
 #[cfg(feature = "wire")]
 pub use wire::main;

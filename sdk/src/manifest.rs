@@ -33,6 +33,20 @@ impl Manifest {
     /// Longest name, in bytes.
     pub const MAX_NAME: usize = 32;
 
+    /// The manifest of a bridge whose configuration is a `T`, to a network of the bridge's own name, where people are `NAME:someone`.
+    #[must_use]
+    pub fn of_network<T: schemars::JsonSchema>(name: &str, version: &str, summary: &str, grants: Vec<Grant>) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            summary: summary.to_owned(),
+            grants,
+            // A name that no network can have is not one that the host takes.
+            delivers: crate::NetworkName::new(name).map(AddressKind::Other).into_iter().collect(),
+            config_schema: crate::config::schema::<T>(),
+        }
+    }
+
     /// The manifest as JSON, for people and programs; ends with a line end.
     #[must_use]
     pub fn to_json(&self) -> String {

@@ -48,6 +48,10 @@ pub(crate) fn make(new: &New) -> Result<(), Failure> {
         }
         None => format!("version = \"{}\"", env!("CARGO_PKG_VERSION")),
     };
+    if dir.exists() {
+        let text = format!("{} is there already; name a new directory with --dir", dir.display());
+        return Err(Failure::new(text));
+    }
     fs::create_dir(&dir).map_err(trying(dir.display()))?;
     for (file, text) in FILES {
         let to = dir.join(file);

@@ -2,7 +2,8 @@
 
 use super::{Line, Verb};
 use crate::{
-    Address, AddressError, Content, Domain, IrcAddress, MailAddress, MessageId, OtherAddress, Timestamp, mime,
+    Address, AddressError, Content, Conversation, Domain, Envelope, IrcAddress, MailAddress, MessageId, Origin,
+    OtherAddress, Style, Timestamp, mime,
 };
 use std::fmt::Write as _;
 use time::format_description::well_known::Rfc2822;
@@ -119,6 +120,32 @@ impl Line {
             let _ = write!(out, "Content-Transfer-Encoding: {encoding}\r\n\r\n{}", text.replace('\n', "\r\n"));
         }
         Ok(Content::from(out.into_bytes()))
+    }
+
+    /// The line in an envelope as [`crate::Host::accept`] takes it: said now to `to`, a user of ours, by somebody on the bridge's own
+    /// network whom people know as `nick`.
+    ///
+    /// # Errors
+    /// Where an address has no spelling in mail.
+    pub fn to_envelope(
+        &self,
+        from: OtherAddress,
+        nick: &str,
+        to: Address,
+        domain: &Domain,
+    ) -> Result<Envelope, AddressError> {
+        let (id, at, network) = (MessageId::random(), Timestamp::now(), from.network());
+        let from = Address::Other(from);
+        let headers = LineHeaders { id, from: from.clone(), nick: nick.to_owned(), to: to.clone(), at };
+        let content = self.to_content(&headers, domain)?;
+        Ok(Envelope {
+            id,
+            style: Style::Instant,
+            conversation: Some(Conversation::Direct(from.clone())),
+            sent: Some(at),
+            origin: Origin { network: network.to_string(), ..Origin::default() },
+            ..crate::memory::envelope(Some(from), vec![to], content)
+        })
     }
 
     /// Reads what [`Line::to_content`] wrote; `None` for any other message.

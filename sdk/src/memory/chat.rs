@@ -608,7 +608,7 @@ fn select(lines: &[ChatLine], wanted: History, limit: usize) -> Result<&[ChatLin
     // Where the lines before a place end, and where those after it begin.
     let ends = |anchor: Anchor| match anchor {
         Anchor::Time(at) => {
-            Ok((lines.partition_point(|line| line.at < at), lines.partition_point(|line| line.at <= at)))
+            Ok::<_, Error>((lines.partition_point(|line| line.at < at), lines.partition_point(|line| line.at <= at)))
         }
         Anchor::Message(id) => {
             let at = lines.iter().position(|line| line.id == id).ok_or_else(|| not_found("message"))?;

@@ -1,17 +1,16 @@
 //! XMPP, as a component of the operator's own server (XEP-0114): each user of ours is `NAME@COMPONENT` to people there.
 #![forbid(unsafe_code)]
 
-mod stanza;
-
 use mesyx_sdk::*;
+use quick_xml::escape::{escape, unescape};
+use quick_xml::{Reader, events::Event};
 use sha1::{Digest, Sha1};
-use stanza::{Element, Stanzas, escape};
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use tokio::io::{AsyncBufRead, AsyncReadExt, AsyncWriteExt, BufReader, Take};
+
+/// A stanza by paths: its `name`, `@from`, `/body`, `/error@type`. Of several elements of one path the first counts.
+type Stanza = BTreeMap<String, String>;
+type Whatever<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The configuration.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -19,216 +18,178 @@ use tokio::sync::{mpsc, oneshot};
 pub struct Settings {
     /// Where the XMPP server takes components.
     server: SocketAddr,
-    /// The component's name there, as `mesyx.example.org`.
+    /// The component's name there, as `mesyx.example.org`; the service secret `xmpp` holds its password.
     component: String,
-    /// The name of the service secret that holds the component's password.
-    #[serde(default = "secret")]
-    secret: String,
-}
-
-fn secret() -> String {
-    "xmpp".to_owned()
 }
 
 /// The bridge.
 pub struct Xmpp {
     settings: Settings,
-    /// Deliveries that wait for the server's word, by the stanza's id; and where stanzas are handed to the connection.
-    waiting: Mutex<HashMap<String, oneshot::Sender<Outcome>>>,
-    link: Mutex<Option<mpsc::Sender<String>>>,
+    trunk: Trunk,
 }
 
 #[async_trait]
 impl Bridge for Xmpp {
     fn manifest() -> Manifest {
-        Manifest {
-            name: "xmpp".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            summary: "Brings messages to and from people on XMPP".into(),
-            grants: vec![Grant::Accept, Grant::Deliver, Grant::Directory, Grant::Secret("xmpp".into())],
-            delivers: NetworkName::new("xmpp").map(AddressKind::Other).into_iter().collect(),
-            config_schema: config::schema::<Settings>(),
-        }
+        let grants = vec![Grant::Accept, Grant::Deliver, Grant::Directory, Grant::Secret("xmpp".into())];
+        let summary = "Brings messages to and from people on XMPP";
+        Manifest::of_network::<Settings>("xmpp", env!("CARGO_PKG_VERSION"), summary, grants)
     }
 
     fn build(config: Config) -> Result<Self, ConfigErrors> {
-        Ok(Self { settings: config.parse()?, waiting: Mutex::default(), link: Mutex::default() })
-    }
-
-    fn secrets(&self) -> Vec<String> {
-        vec![self.settings.secret.clone()]
+        Ok(Self { settings: config.parse()?, trunk: Trunk::default() })
     }
 
     async fn run(&self, host: Arc<dyn Host>) -> Result<(), Fatal> {
-        let lost = |what: &dyn std::fmt::Display| Fatal::new(format!("XMPP server {}: {what}", self.settings.server));
-        let password = host.secret(&self.settings.secret).await.map_err(|error| lost(&error))?;
-        let stream = TcpStream::connect(self.settings.server).await.map_err(|error| lost(&error))?;
-        let (read, mut write) = stream.into_split();
-        let open = "<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' to=";
-        let open = format!("{open}'{}'>", escape(&self.settings.component));
-        write.write_all(open.as_bytes()).await.map_err(|error| lost(&error))?;
-        let mut stanzas = Stanzas::new(read);
-        let id = stanzas.header().await.map_err(|error| lost(&error))?;
-        let digest = Sha1::new().chain_update(&id).chain_update(password.expose()).finalize();
-        let digest = digest.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-        write.write_all(format!("<handshake>{digest}</handshake>").as_bytes()).await.map_err(|error| lost(&error))?;
-        match stanzas.next().await.map_err(|error| lost(&error))? {
-            shaken if shaken.name == "handshake" => {}
-            refused => return Err(lost(&format!("it refused the component: {refused:?}"))),
-        }
-
-        let (link, mut outgoing) = mpsc::channel::<String>(64);
-        *lock(&self.link) = Some(link.clone());
-        host.health(Health::Ready);
-        let reading = async {
-            loop {
-                let stanza = tokio::select! {
-                    () = host.stopped() => break,
-                    stanza = stanzas.next() => stanza.map_err(|error| lost(&error))?,
-                };
-                let _ = link.send(self.answer_to(&*host, &stanza).await).await;
-            }
-            // Nothing more is sent; what waits still is.
-            drop((link, lock(&self.link).take()));
-            Ok(())
-        };
-        let writing = async {
-            while let Some(stanza) = outgoing.recv().await {
-                write.write_all(stanza.as_bytes()).await.map_err(|error| lost(&error))?;
-            }
-            Ok(())
-        };
-        let ended = tokio::try_join!(reading, writing).map(drop);
-        // Whoever still waits for the server's word hears that it will not come.
-        lock(&self.link).take();
-        lock(&self.waiting).clear();
-        ended
+        self.serve(&*host).await.map_err(|error| Fatal::new(format!("XMPP server {}: {error}", self.settings.server)))
     }
 
+    /// XMPP tells only of failures, so a ping to the same server goes behind each message: its answer says that no failure came before it.
     async fn deliver(&self, host: Arc<dyn Host>, job: Delivery) -> Vec<Outcome> {
-        let line = chat::line_of(&job.content, host.domain());
+        let text: String = chat::line_of(&job.content, host.domain()).text;
+        let text = text.replace(|c: char| c.is_control() && !matches!(c, '\n' | '\t'), "");
+        let (text, component) = (escape(&text), escape(&self.settings.component));
         let mut outcomes = Vec::new();
         for recipient in &job.recipients {
-            outcomes.push(self.bring(&job, &recipient.address, &line.text).await);
+            let (Address::Other(contact), Some(user)) = (&recipient.address, job.user()) else {
+                outcomes.push(Outcome::failed("this is no message between a user and somebody on XMPP"));
+                continue;
+            };
+            let (id, to, from) = (MessageId::random().to_string(), escape(contact.name()), escape(user));
+            let server = to.rsplit('@').next().unwrap_or_default();
+            let stanzas = format!(
+                "<message type='chat' id='{id}' from='{from}@{component}' to='{to}'><body>{text}</body></message>\
+                 <iq type='get' id='{id}' from='{component}' to='{server}'><ping xmlns='urn:xmpp:ping'/></iq>"
+            );
+            outcomes.push(self.trunk.ask(&id, stanzas, job.left()).await);
         }
         outcomes
     }
 }
 
 impl Xmpp {
-    /// One recipient's turn. XMPP tells only of failures, so a ping to the same server goes behind the message: its answer says
-    /// that no failure came before it.
-    async fn bring(&self, job: &Delivery, to: &Address, text: &str) -> Outcome {
-        let Address::Other(contact) = to else { return failed("this is no address on XMPP") };
-        let Some(from) = job.from.as_ref().and_then(Address::as_mail) else { return failed("XMPP takes no notices") };
-        let (to, component) = (escape(contact.name()), escape(&self.settings.component));
-        let (server, id) = (to.rsplit('@').next().unwrap_or_default(), MessageId::random());
-        let from = format!("{}@{component}", escape(from.local()));
-        let stanzas = format!(
-            "<message type='chat' id='{id}' from='{from}' to='{to}'><body>{}</body></message>\
-             <iq type='get' id='{id}' from='{component}' to='{server}'><ping xmlns='urn:xmpp:ping'/></iq>",
-            escape(text)
-        );
-        let (told, word) = oneshot::channel();
-        let link = lock(&self.link).clone();
-        lock(&self.waiting).insert(id.to_string(), told);
-        let sent = match link {
-            Some(link) => link.send(stanzas).await.is_ok(),
-            None => false,
+    async fn serve(&self, host: &dyn Host) -> Whatever<()> {
+        let password = host.secret("xmpp").await?;
+        let (read, mut write) = tokio::net::TcpStream::connect(self.settings.server).await?.into_split();
+        let mut reader = Reader::from_reader(BufReader::new(read).take(0));
+        reader.config_mut().expand_empty_elements = true;
+        let open = "<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' to=";
+        write.write_all(format!("{open}'{}'>", escape(&self.settings.component)).as_bytes()).await?;
+        let digest =
+            Sha1::new().chain_update(get(&next(&mut reader).await?, "@id")).chain_update(password.expose()).finalize();
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        write.write_all(format!("<handshake>{digest}</handshake>").as_bytes()).await?;
+        let answer = next(&mut reader).await?;
+        if get(&answer, "name") != "handshake" {
+            return Err(format!("it refused the component: {answer:?}").into());
+        }
+        let reading = async {
+            host.health(Health::Ready);
+            loop {
+                let stanza = tokio::select! {
+                    () = host.stopped() => return Ok(()),
+                    stanza = next(&mut reader) => stanza?,
+                };
+                self.trunk.say(self.answer_to(host, &stanza).await).await;
+            }
         };
-        // A second before the deadline, so that the outcome arrives in time.
-        let left = u64::try_from(job.deadline.0 - Timestamp::now().0 - 1000).unwrap_or(0);
-        let word = async { if sent { word.await.ok() } else { None } };
-        let outcome = tokio::time::timeout(std::time::Duration::from_millis(left), word).await;
-        lock(&self.waiting).remove(&id.to_string());
-        outcome.ok().flatten().unwrap_or_else(|| deferred("the XMPP server did not answer", sent))
+        self.trunk.carry(write, reading).await
     }
 
     /// What the server's stanza is answered with; nothing where nothing is to be said.
-    async fn answer_to(&self, host: &dyn Host, stanza: &Element) -> String {
-        let (from, to, kind) = (stanza.get("from"), stanza.get("to"), stanza.get("type"));
+    async fn answer_to(&self, host: &dyn Host, stanza: &Stanza) -> String {
+        let [name, kind, id] = ["name", "@type", "@id"].map(|path| get(stanza, path));
         if matches!(kind, "error" | "result") {
-            let told = lock(&self.waiting).remove(stanza.get("id"));
-            if let Some(told) = told {
-                // A ping may be refused as well as answered: either way the message went before it.
-                let _ = told.send(match stanza.child("error").filter(|_| stanza.name == "message") {
-                    None => Outcome::Delivered { remote_id: None, dsn: false },
-                    Some(error) if error.get("type") == "wait" => deferred(&error.first(), false),
-                    Some(error) => failed(&error.first()),
-                });
-            }
+            // A ping may be refused as well as answered: either way the message went before it.
+            let condition = stanza.keys().filter_map(|path| path.strip_prefix("/error/")).find(|name| *name != "text");
+            let why = condition.unwrap_or("refused");
+            let outcome = match get(stanza, "/error@type") {
+                _ if name != "message" => Outcome::delivered(),
+                "wait" => Outcome::deferred(why, false),
+                _ => Outcome::failed(why),
+            };
+            self.trunk.tell(id, outcome);
             return String::new();
         }
-        // Answered from the very address that was written to.
-        let reply = |name: &str, kind: &str, inner: &str| {
-            let id = escape(stanza.get("id"));
-            format!("<{name} type='{kind}' id='{id}' from='{}' to='{}'>{inner}</{name}>", escape(to), escape(from))
+        let [id, from, to] = ["@id", "@from", "@to"].map(|path| escape(get(stanza, path)));
+        let reply = |kind: &str, inner: &str| {
+            format!("<{name} type='{kind}' id='{id}' from='{to}' to='{from}'>{inner}</{name}>")
         };
-        let error = |kind: &str, condition: &str| {
-            let condition = format!("<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>");
-            reply(&stanza.name, "error", &format!("<error type='{kind}'>{condition}</error>"))
+        let error = |kind: &str, what: &str| {
+            reply(
+                "error",
+                &format!("<error type='{kind}'><{what} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>"),
+            )
         };
-        match (stanza.name.as_str(), kind) {
-            ("message", _) => match self.take(host, from, to, stanza.child("body")).await {
+        match (name, kind) {
+            ("message", _) => match self.take(host, stanza).await {
                 Ok(()) => String::new(),
                 Err(why) if why.kind().is_temporary() => error("wait", "resource-constraint"),
                 Err(why) if why.kind() == ErrorKind::NotFound => error("cancel", "item-not-found"),
                 Err(_) => error("cancel", "not-acceptable"),
             },
-            // Somebody wants to see whether a user of ours is there: always, for messages are kept. Nobody else ever is (RFC 6121, 3.1.3 and 4.3.2).
-            ("presence", "subscribe" | "probe") => match (self.user(host, to).await, kind) {
-                (Ok(_), "probe") => format!("<presence from='{}' to='{}'/>", escape(to), escape(from)),
-                (Ok(_), _) => reply("presence", "subscribed", ""),
-                (Err(why), _) if why.kind().is_temporary() => error("wait", "resource-constraint"),
-                (Err(_), _) => reply("presence", "unsubscribed", ""),
+            // Whether a user of ours is there: always, for messages are kept. Nobody else ever is (RFC 6121, 3.1.3 and 4.3.2).
+            ("presence", "subscribe" | "probe") => match chat::user(host, local(get(stanza, "@to"))).await {
+                Ok(_) if kind == "probe" => format!("<presence from='{to}' to='{from}'/>"),
+                Ok(_) => reply("subscribed", ""),
+                Err(why) if why.kind().is_temporary() => error("wait", "resource-constraint"),
+                Err(_) => reply("unsubscribed", ""),
             },
-            ("iq", "get") if stanza.child("ping").is_some() => reply("iq", "result", ""),
+            ("iq", "get") if stanza.contains_key("/ping") => reply("result", ""),
             ("iq", _) => error("cancel", "service-unavailable"),
             _ => String::new(),
         }
     }
 
-    /// The user behind `NAME@COMPONENT`.
-    async fn user(&self, host: &dyn Host, jid: &str) -> Result<Address, Error> {
-        let nobody = || Error::new(ErrorKind::NotFound, "there is no such user");
-        let local = jid.split_once('@').map(|(local, _)| local).ok_or_else(nobody)?;
-        let user = Address::Mail(MailAddress::new(local, host.domain().clone()).map_err(|_| nobody())?);
-        match host.recipient(&user, &Sender::Stranger).await? {
-            RecipientStatus::Local => Ok(user),
-            _ => Err(nobody()),
-        }
-    }
-
-    /// Brings in what somebody on XMPP says.
-    async fn take(&self, host: &dyn Host, from: &str, to: &str, body: Option<&Element>) -> Result<(), Error> {
-        // What has no body is a notice of typing or the like.
-        let Some(body) = body else { return Ok(()) };
-        let invalid = |error: AddressError| Error::new(ErrorKind::Invalid, error.to_string());
-        let user = self.user(host, to).await?;
-        let bare = from.split('/').next().unwrap_or_default().to_lowercase();
-        let contact = OtherAddress::new(NetworkName::new("xmpp").map_err(invalid)?, &bare).map_err(invalid)?;
-        let full = || Error::new(ErrorKind::Full, "too much is under way");
-        let _reserved = host.budget().reserve(body.text.len()).ok_or_else(full)?;
-        let (id, at, nick) =
-            (MessageId::random(), Timestamp::now(), bare.split('@').next().unwrap_or_default().to_owned());
-        let headers = LineHeaders { id, from: contact.clone().into(), nick, to: user.clone(), at };
-        let content = Line::say(&body.text).to_content(&headers, host.domain()).map_err(invalid)?;
-        let mut envelope = memory::envelope(Some(contact.clone().into()), vec![user], content);
-        (envelope.id, envelope.style, envelope.sent) = (id, Style::Instant, Some(at));
-        envelope.conversation = Some(Conversation::Direct(contact.into()));
-        envelope.origin.network = "xmpp".into();
+    /// Brings in what somebody on XMPP says. What has no body is a notice of typing or the like.
+    async fn take(&self, host: &dyn Host, stanza: &Stanza) -> Result<(), Error> {
+        let Some(text) = stanza.get("/body") else { return Ok(()) };
+        let user = chat::user(host, local(get(stanza, "@to"))).await?;
+        let bare = get(stanza, "@from").split('/').next().unwrap_or_default().to_lowercase();
+        let contact = OtherAddress::new(NetworkName::new("xmpp")?, &bare)?;
+        let _reserved = host.budget().room_for(text.len())?;
+        let envelope = Line::say(text).to_envelope(contact, local(&bare), user, host.domain())?;
         host.accept(vec![envelope]).await.remove(0).map(drop)
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// The name before the `@`; empty where there is none.
+fn local(jid: &str) -> &str {
+    jid.split_once('@').map_or("", |(local, _)| local)
 }
 
-fn failed(why: &str) -> Outcome {
-    Outcome::Failed { why: why.to_owned() }
+/// What stands there; empty where nothing does.
+fn get<'a>(stanza: &'a Stanza, path: &str) -> &'a str {
+    stanza.get(path).map_or("", String::as_str)
 }
 
-fn deferred(why: &str, maybe_sent: bool) -> Outcome {
-    Outcome::Deferred { why: why.to_owned(), retry_after: None, scope: DeferScope::Recipient, maybe_sent }
+/// The next stanza, of at most 1 MiB, or the stream's header. When its future is dropped, the stream can't be read on.
+async fn next<R: AsyncBufRead + Unpin>(reader: &mut Reader<Take<R>>) -> Whatever<Stanza> {
+    reader.get_mut().set_limit(1 << 20);
+    let (mut stanza, mut open): (_, Vec<String>) = (Stanza::new(), Vec::new());
+    while open.is_empty() == stanza.is_empty() && get(&stanza, "name") != "stream" {
+        let path = open.last().cloned().unwrap_or_default();
+        match reader.read_event_into_async(&mut Vec::new()).await? {
+            Event::Start(start) if open.len() < 32 => {
+                let name = start.local_name().as_ref().to_owned();
+                let path = if open.is_empty() { path } else { format!("{path}/{name}") };
+                let path = if stanza.contains_key(&path) { "/again".to_owned() } else { path };
+                for attribute in start.attributes() {
+                    let (key, value) = attribute.map(|attribute| (attribute.key, attribute.value))?;
+                    stanza.insert(format!("{path}@{}", key.as_ref()), unescape(&value)?.into_owned());
+                }
+                stanza.entry(path.clone()).or_default();
+                stanza.entry("name".to_owned()).or_insert(name);
+                open.push(path);
+            }
+            Event::End(_) => drop(open.pop()),
+            Event::Text(text) if !open.is_empty() => stanza.entry(path).or_default().push_str(&text.xml10_content()),
+            Event::GeneralRef(name) => {
+                stanza.entry(path).or_default().push_str(&unescape(&format!("&{};", name.xml10_content()))?);
+            }
+            Event::Eof | Event::Start(_) => return Err("it closed the stream".into()),
+            _ => {}
+        }
+    }
+    Ok(stanza)
 }

@@ -3,53 +3,23 @@
 
 #[path = "../../prosody/mod.rs"]
 mod prosody;
+#[path = "../../prosody/python.rs"]
+mod python;
 
 use mesyx_sdk::wire::host::{Admission, Limits, RemoteBridge};
 use mesyx_sdk::*;
 use prosody::{Prosody, Xmpp};
-use std::path::{Path, PathBuf};
+use python::python;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::time::timeout;
 
-fn here() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../xmpp-python")
-}
-
-/// Python with grpcio from PyPI, and the stubs made from our protocol; made once, under the target directory.
-fn python() -> &'static (PathBuf, PathBuf) {
-    static MADE: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("xmpp-python");
-        let (python, stubs) = (venv.join("bin/python"), venv.join("stubs"));
-        let run = |command: &mut Command| {
-            let ran = command.output().expect("python3 is installed (Debian: python3, python3-venv)");
-            assert!(ran.status.success(), "{command:?}: {}", String::from_utf8_lossy(&ran.stderr));
-        };
-        if !venv.join("done").exists() {
-            run(Command::new("python3").args(["-m", "venv"]).arg(&venv));
-            let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
-            run(Command::new(&python).args(pip).arg(here().join("requirements.txt")));
-            std::fs::write(venv.join("done"), "").unwrap();
-        }
-        std::fs::create_dir_all(&stubs).unwrap();
-        let out = |kind: &str| format!("--{kind}={}", stubs.display());
-        let proto = here().join("../../../sdk/proto");
-        run(Command::new(&python)
-            .args(["-m", "grpc_tools.protoc", "-I"])
-            .arg(proto)
-            .args([&out("python_out"), &out("grpc_python_out")])
-            .arg("mesyx/bridge/v1/bridge.proto"));
-        (python, stubs)
-    })
-}
-
 fn command() -> Command {
-    let (python, stubs) = python();
-    let mut command = Command::new(python);
-    command.arg(here().join("xmpp_bridge.py")).env("PYTHONPATH", stubs);
+    let python = python();
+    let mut command = Command::new(&python.interpreter);
+    command.arg(&python.script).env("PYTHONPATH", &python.stubs);
     command
 }
 
@@ -155,7 +125,7 @@ fn presence_and_errors() {
 
 #[test]
 fn it_stays_an_example() {
-    let code = std::fs::read_to_string(here().join("xmpp_bridge.py")).unwrap();
-    let lines = code.lines().filter(|line| !line.trim().is_empty()).count();
+    let code = std::fs::read_to_string(&python().script).unwrap();
+    let lines = code.lines().count();
     assert!(lines < 200, "{lines} lines");
 }

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 
 /// Longest line of a child's output that is logged whole.
 const MAX_LINE: u64 = 4096;
+/// So much of the last line is told with the reason of its end, in characters.
+const MAX_LAST: usize = 300;
 /// How often a child's use of memory and processor is looked at.
 const LOOK: Duration = Duration::from_millis(200);
 /// Processor time that a child may save up, in seconds of its share.
@@ -32,6 +34,8 @@ struct Shared {
     pid: Mutex<Option<Pid>>,
     /// Why we killed it.
     why: Mutex<Option<String>>,
+    /// The last line that it wrote to its standard error, for whoever asks why it ended.
+    last: Mutex<String>,
 }
 
 /// The process groups of all children that run.
@@ -52,7 +56,7 @@ impl Child {
     pub(crate) fn start(name: &str, mut command: Command, limits: &Process) -> io::Result<Self> {
         let (told, started) = std::sync::mpsc::sync_channel(1);
         let (ends, ended) = watch::channel(None);
-        let shared = Arc::new(Shared { pid: Mutex::new(None), why: Mutex::default() });
+        let shared = Arc::new(Shared { pid: Mutex::new(None), why: Mutex::default(), last: Mutex::default() });
         let (keeps, limits, bridge) = (Arc::clone(&shared), limits.clone(), name.to_owned());
         let keeper = move || {
             use std::os::unix::process::CommandExt;
@@ -88,7 +92,11 @@ impl Child {
             Ok(status) => status.map_or_else(String::new, describe),
             Err(_) => "it could not be waited for".to_owned(),
         };
-        lock(&self.shared.why).clone().unwrap_or(how)
+        if let Some(why) = lock(&self.shared.why).clone() {
+            return why;
+        }
+        let last = lock(&self.shared.last).clone();
+        if last.is_empty() { how } else { format!("{how}; it said last: {last}") }
     }
 
     /// Ends it and all that it started, at once.
@@ -124,11 +132,14 @@ impl Shared {
 
 /// Logs what the child says and watches what it takes, until it ends; its status.
 fn keep(name: &str, mut child: StdChild, pid: Pid, limits: &Process, shared: &Arc<Shared>) -> Option<ExitStatus> {
-    for stream in [child.stdout.take().map(boxed), child.stderr.take().map(boxed)].into_iter().flatten() {
-        let bridge = name.to_owned();
-        let logs = std::thread::Builder::new().name(format!("log of {name}")).spawn(move || log(&bridge, stream));
-        if let Err(error) = logs {
-            tracing::warn!(bridge = name, %error, "what the bridge says can't be logged");
+    let mut logs = Vec::new();
+    let streams = [(child.stdout.take().map(boxed), None), (child.stderr.take().map(boxed), Some(Arc::clone(shared)))];
+    for (stream, last) in streams {
+        let (bridge, Some(stream)) = (name.to_owned(), stream) else { continue };
+        let log = move || log(&bridge, stream, last.as_deref().map(|shared| &shared.last));
+        match std::thread::Builder::new().name(format!("log of {name}")).spawn(log) {
+            Ok(log) => logs.push(log),
+            Err(error) => tracing::warn!(bridge = name, %error, "what the bridge says can't be logged"),
         }
     }
     let mut watch = Watch::new(limits);
@@ -146,6 +157,12 @@ fn keep(name: &str, mut child: StdChild, pid: Pid, limits: &Process, shared: &Ar
     let _ = killpg(pid, Signal::SIGKILL);
     let status = child.wait();
     *known = None;
+    drop(known);
+    // What it said before it ended is in the pipes; nobody holds their other ends any more, but for what has left its group.
+    let end = Instant::now() + LOOK;
+    while logs.iter().any(|log| !log.is_finished()) && Instant::now() < end {
+        std::thread::sleep(LOOK / 20);
+    }
     status.ok()
 }
 
@@ -227,8 +244,8 @@ impl Watch {
     }
 }
 
-/// Logs what a child writes, line by line, as much of it as is bearable.
-fn log(name: &str, stream: Box<dyn Read + Send>) {
+/// Logs what a child writes, line by line, as much of it as is bearable; keeps the last line.
+fn log(name: &str, stream: Box<dyn Read + Send>, last: Option<&Mutex<String>>) {
     let mut reader = BufReader::new(stream);
     let mut allowance = Allowance::default();
     loop {
@@ -237,8 +254,13 @@ fn log(name: &str, stream: Box<dyn Read + Send>) {
             Ok(length) if length > 0 => {}
             _ => break,
         }
+        let text = String::from_utf8_lossy(&line);
+        // What Rust adds to a panic tells nobody why.
+        if let Some(last) = last.filter(|_| !text.trim().is_empty() && !text.starts_with("note: ")) {
+            *lock(last) = text.trim().chars().take(MAX_LAST).collect::<String>().escape_debug().to_string();
+        }
         if allowance.one_more(name) {
-            tell(name, String::from_utf8_lossy(&line).trim_end());
+            tell(name, text.trim_end());
         }
     }
 }

@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use object::read::ReadCache;
 use object::{Object, ObjectSection};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -96,7 +97,8 @@ fn of_process(process: &Process, server: Server) -> Result<Manifest, Wrong> {
     let text = match section(&file).ok().flatten() {
         Some(text) => text,
         None => {
-            printed(&Launch::new(process, &[], server)?.confinement(&[], &["--manifest".to_owned()])).map_err(wrong)?
+            let launch = Launch::new(process, &[], server)?;
+            printed(&launch.confinement(&[], &["--manifest".to_owned()]), &process.environment).map_err(wrong)?
         }
     };
     parse(&text).map_err(wrong)
@@ -133,10 +135,10 @@ pub(crate) fn parse(text: &[u8]) -> Result<Manifest, String> {
     Manifest::from_json(std::str::from_utf8(text).map_err(|_| "its manifest is no UTF-8")?)
 }
 
-/// What a program prints, run confined.
-fn printed(confinement: &Confinement) -> Result<Vec<u8>, String> {
+/// What a program prints, run confined and with its environment, as it will be.
+fn printed(confinement: &Confinement, environment: &BTreeMap<String, String>) -> Result<Vec<u8>, String> {
     let mut command = crate::process::command(confinement).map_err(|error| error.to_string())?;
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command.envs(environment).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(|error| format!("it can't be started: {error}"))?;
     let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {

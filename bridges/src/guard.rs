@@ -13,6 +13,7 @@ use mesyx_sdk::{
 use std::collections::HashMap;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// One bridge's host for one life of the bridge: from the start of `run` to its end.
@@ -29,6 +30,34 @@ pub struct GuardedHost {
     life: watch::Receiver<Life>,
     /// The sessions that were opened through this bridge, as long as it holds them.
     sessions: Mutex<HashMap<UserId, Vec<Weak<dyn Session>>>>,
+    refusals: Mutex<Refusals>,
+}
+
+/// Refused calls, which are logged as far as that is bearable: a bridge that makes nothing else must not fill the disk.
+struct Refusals {
+    /// How many more may be logged now.
+    allowed: f64,
+    looked: Instant,
+    /// How many were not, since the last one that was.
+    silent: u64,
+}
+
+impl Refusals {
+    /// Most at once, and how many more each second.
+    const BURST: f64 = 20.0;
+    const PER_SECOND: f64 = 0.2;
+
+    /// Notes one: `Some` where it is to be logged, with the number of those before it that were not.
+    fn note(&mut self, now: Instant) -> Option<u64> {
+        let more = now.duration_since(self.looked).as_secs_f64() * Self::PER_SECOND;
+        (self.allowed, self.looked) = ((self.allowed + more).min(Self::BURST), now);
+        if self.allowed < 1.0 {
+            self.silent += 1;
+            return None;
+        }
+        self.allowed -= 1.0;
+        Some(std::mem::take(&mut self.silent))
+    }
 }
 
 /// How far a bridge's life has come.
@@ -53,7 +82,8 @@ impl GuardedHost {
         life: watch::Receiver<Life>,
     ) -> Self {
         let bridge = bridge.to_owned();
-        Self { bridge, grants, services, sockets, monitor, questions, life, sessions: Mutex::default() }
+        let refusals = Mutex::new(Refusals { allowed: Refusals::BURST, looked: Instant::now(), silent: 0 });
+        Self { bridge, grants, services, sockets, monitor, questions, life, sessions: Mutex::default(), refusals }
     }
 
     /// Whether this bridge holds a session of the user.
@@ -80,7 +110,12 @@ impl GuardedHost {
         if self.grants.iter().any(|given| given.covers(grant)) {
             return Ok(());
         }
-        tracing::warn!(bridge = self.bridge, %grant, "refused a call: the bridge was not granted it");
+        let noted = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).note(Instant::now());
+        if let Some(silent) = noted {
+            let (bridge, grant) = (&self.bridge, grant.to_string());
+            tracing::warn!(bridge, grant, silent, "refused a call: the bridge was not granted it");
+        }
+        self.monitor.fault(format!("it called for what needs the grant '{grant}', which it was not given"));
         metrics::counter!("mesyx_bridge_calls_refused_total", "bridge" => self.bridge.clone()).increment(1);
         let what = format!("the bridge {} was not granted '{grant}'", self.bridge);
         Err(Error::new(ErrorKind::NotGranted, what))

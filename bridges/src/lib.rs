@@ -41,7 +41,7 @@ pub use describe::{Server, Wrong, describe, describe_file};
 pub use guard::GuardedHost;
 pub use registry::{Places, Prepared, Registry, Settings};
 pub use remote::{AUTHORITY, CERTIFICATE, KEY, NAME};
-pub use run::{Builtin, Confine, Library, Process, Remote, Restart, Run, Way};
+pub use run::{Builtin, Confine, Library, Pace, Process, Remote, Restart, Run, Way};
 pub use services::Services;
 pub use sockets::Sockets;
 pub use supervisor::{Breaker, RestartPolicy, State, Status, Supervisor};

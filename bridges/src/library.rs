@@ -59,7 +59,7 @@ impl Loaded {
     }
 
     /// Loads it, where that was not done before, and starts its thread.
-    pub(crate) async fn start(&self, name: &str) -> Result<(RemoteBridge, Running), Fatal> {
+    pub(crate) async fn start(&self, name: &str, limits: &Limits) -> Result<(RemoteBridge, Running), Fatal> {
         let path = self.library.library.display().to_string();
         let failed = |why: &dyn std::fmt::Display| Fatal::new(format!("{path}: {why}"));
         let (library, owner, of) = (self.library.clone(), self.owner, name.to_owned());
@@ -89,7 +89,7 @@ impl Loaded {
         let mut ended = ended;
         tokio::select! {
             biased;
-            connected = RemoteBridge::connect_unix(stream, admission, Limits::default()) => Ok((connected?, Running(ended))),
+            connected = RemoteBridge::connect_unix(stream, admission, limits.clone()) => Ok((connected?, Running(ended))),
             code = &mut ended => {
                 let why = describe_end(code.unwrap_or(PANICKED));
                 Err(failed(&format!("{why} before it introduced itself")))

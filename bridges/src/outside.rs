@@ -3,7 +3,7 @@
 use crate::library::{self, Loaded};
 use crate::process::{self, Launch};
 use crate::remote::Listens;
-use mesyx_sdk::wire::host::{BuildError, RemoteBridge};
+use mesyx_sdk::wire::host::{BuildError, Limits, RemoteBridge};
 use mesyx_sdk::{
     Answer, Bridge, Config, ConfigErrors, DeferScope, Delivery, Error, ErrorKind, Fatal, Grant, Health, Host,
     ListenSpec, Manifest, Outcome, Question, async_trait,
@@ -37,6 +37,8 @@ pub(crate) struct Outside {
     pub(crate) grants: Vec<Grant>,
     pub(crate) listeners: Vec<ListenSpec>,
     pub(crate) secrets: Vec<String>,
+    /// What it may make us hold and do.
+    pub(crate) limits: Limits,
     current: Mutex<Option<RemoteBridge>>,
 }
 
@@ -49,6 +51,7 @@ impl Outside {
             grants,
             listeners: Vec::new(),
             secrets: Vec::new(),
+            limits: Limits::default(),
             current: Mutex::default(),
         }
     }
@@ -56,16 +59,18 @@ impl Outside {
     async fn begin(&self, host: &dyn Host) -> Result<(RemoteBridge, Keeper), Fatal> {
         match &self.start {
             Start::Library(library) => {
-                let (bridge, running) = library.start(&self.name).await?;
+                let (bridge, running) = library.start(&self.name, &self.limits).await?;
                 Ok((bridge, Keeper::Library(running)))
             }
             Start::Process(launch, directory) => {
-                let (bridge, running) = launch.start(&self.name, directory).await?;
+                let (bridge, running) = launch.start(&self.name, directory, &self.limits).await?;
                 Ok((bridge, Keeper::Process(running)))
             }
             Start::Remote(listens) => {
                 let waiting = |at| host.health(Health::Degraded(format!("waiting at {at} for the bridge to connect")));
-                Ok((listens.connection(&self.name, waiting).await?, Keeper::Remote))
+                let bridge = listens.connection(&self.name, &self.limits, waiting).await?;
+                host.health(Health::Degraded("it has connected and is not ready".to_owned()));
+                Ok((bridge, Keeper::Remote))
             }
         }
     }
@@ -162,6 +167,7 @@ impl Bridge for Outside {
             Keeper::Remote => None,
         };
         match (ended, how) {
+            (Err(fatal), Some(how)) if how.contains(&fatal.to_string()) => Err(Fatal::new(how)),
             (Err(fatal), Some(how)) if !fatal.to_string().contains(&how) => Err(Fatal::new(format!("{fatal} ({how})"))),
             (ended, _) => ended,
         }

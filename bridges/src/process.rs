@@ -92,7 +92,12 @@ impl Launch {
     }
 
     /// Starts the program and waits for its connection.
-    pub(crate) async fn start(&self, name: &str, directory: &Path) -> Result<(RemoteBridge, Running), Fatal> {
+    pub(crate) async fn start(
+        &self,
+        name: &str,
+        directory: &Path,
+        limits: &Limits,
+    ) -> Result<(RemoteBridge, Running), Fatal> {
         let failed = |what: &str, error: &dyn std::fmt::Display| Fatal::new(format!("{what}: {error}"));
         if !self.process.is_own() {
             // It may have been changed since the configuration was read.
@@ -120,15 +125,15 @@ impl Launch {
         command.envs(&self.process.environment);
         command.env("MESYX_BRIDGE", format!("unix:{}", place.socket().display())).env("MESYX_BRIDGE_TOKEN", &token);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let (bridge, limits) = (name.to_owned(), self.process.clone());
-        let child = tokio::task::spawn_blocking(move || Child::start(&bridge, command, &limits)).await;
+        let (bridge, process) = (name.to_owned(), self.process.clone());
+        let child = tokio::task::spawn_blocking(move || Child::start(&bridge, command, &process)).await;
         let child = match child {
             Ok(child) => child.map_err(|error| failed("the bridge's process", &error))?,
             Err(error) => return Err(failed("the bridge's process", &error)),
         };
         let stream = tokio::select! {
             stream = self.connection(name, &listener, &child) => stream.map_err(|error| failed("the bridge's socket", &error))?,
-            how = child.ended() => return Err(Fatal::new(format!("{how} before it connected; the log has what it said"))),
+            how = child.ended() => return Err(Fatal::new(format!("{how} (before it connected)"))),
             () = tokio::time::sleep(CONNECT) => {
                 return Err(Fatal::new(format!("the process did not connect within {} seconds", CONNECT.as_secs())));
             }
@@ -137,8 +142,8 @@ impl Launch {
         drop((listener, place));
         let admission = Admission { token: Some(Secret::from(token)), name: Some(name.to_owned()) };
         let connected = tokio::select! {
-            connected = RemoteBridge::connect_unix(stream, admission, Limits::default()) => connected,
-            how = child.ended() => return Err(Fatal::new(format!("{how} while it connected; the log has what it said"))),
+            connected = RemoteBridge::connect_unix(stream, admission, limits.clone()) => connected,
+            how = child.ended() => return Err(Fatal::new(format!("{how} (while it connected)"))),
         };
         Ok((connected?, Running(child)))
     }

@@ -5,8 +5,9 @@ use crate::library::{self, Loaded};
 use crate::outside::{Outside, Start};
 use crate::process::Launch;
 use crate::remote::{self, Listens};
-use crate::run::{Restart, Run};
+use crate::run::{Pace, Restart, Run};
 use mesyx_sdk::config::validate;
+use mesyx_sdk::wire::host::{Faults, Limits};
 use mesyx_sdk::{Bridge, Config, ConfigErrors, Grant, ListenSpec, Manifest};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub grants: Option<Vec<Grant>>,
     /// When it is started again after a failure; `None` is as the supervisor has it.
     pub restart: Option<Restart>,
+    /// How fast it may call; `None` is any pace for this program's own bridges, and [`Pace::default`] for others.
+    pub pace: Option<Pace>,
     /// The bridge's own configuration.
     pub config: Config,
     /// What [`crate::describe`] told of a bridge that is not linked in; `None` where nobody asked.
@@ -53,6 +56,10 @@ pub struct Prepared {
     pub run: Run,
     /// When it is started again after a failure; `None` is as the supervisor has it.
     pub restart: Option<Restart>,
+    /// How fast it may call, where that is bounded.
+    pub pace: Option<Pace>,
+    /// What it did against its contract.
+    pub faults: Arc<Faults>,
     /// What it may do.
     pub grants: Vec<Grant>,
     /// Its configuration, kept to see whether a new one differs.
@@ -69,6 +76,7 @@ impl Prepared {
         self.manifest == other.manifest
             && self.run == other.run
             && self.restart == other.restart
+            && self.pace == other.pace
             && self.grants == other.grants
             && self.config == other.config
     }
@@ -147,6 +155,8 @@ impl Registry {
         }
         // A bridge of ours that runs elsewhere is checked as thoroughly as where it runs here.
         let ours = self.linked.get(&settings.name).filter(|linked| linked.manifest == manifest);
+        let pace = settings.pace.or_else(|| ours.is_none().then(Pace::default));
+        let faults = Arc::<Faults>::default();
         let built = match ours {
             Some(linked) => Some((linked.build)(settings.config.clone())),
             None => {
@@ -213,6 +223,12 @@ impl Registry {
                 // What it listens on over there is not bound here.
                 outside.listeners = if remote { Vec::new() } else { listeners };
                 outside.secrets = secrets;
+                outside.limits = Limits {
+                    calls: pace.map(|pace| pace.calls),
+                    messages: pace.map(|pace| pace.messages),
+                    faults: Arc::clone(&faults),
+                    ..Limits::default()
+                };
                 Some(Arc::new(outside))
             }
             Some(Err(wrong)) => {
@@ -222,7 +238,7 @@ impl Registry {
         };
         let (run, restart, config) = (settings.run, settings.restart, settings.config);
         match bridge {
-            Some(bridge) => errors.or(Prepared { manifest, run, restart, grants, config, bridge }),
+            Some(bridge) => errors.or(Prepared { manifest, run, restart, pace, faults, grants, config, bridge }),
             None => Err(errors),
         }
     }

@@ -55,6 +55,7 @@ impl Listens {
     pub(crate) async fn connection(
         &self,
         name: &str,
+        limits: &Limits,
         waiting: impl FnOnce(SocketAddr) + Send,
     ) -> Result<RemoteBridge, Fatal> {
         let config =
@@ -79,7 +80,7 @@ impl Listens {
                     Ok(Ok((stream, peer))) => {
                         tracing::info!(bridge = name, %peer, "the remote bridge has connected");
                         let admission = Admission { token: None, name: Some(name.to_owned()) };
-                        return RemoteBridge::connect(stream, admission, Limits::default()).await;
+                        return RemoteBridge::connect(stream, admission, limits.clone()).await;
                     }
                     Ok(Err((peer, error))) => {
                         tracing::warn!(bridge = name, %peer, %error, "refused a connection that is not the remote bridge's");

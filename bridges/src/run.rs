@@ -204,6 +204,24 @@ pub struct Remote {
     pub manifest: Option<PathBuf>,
 }
 
+/// How fast a bridge that is not linked in may call. It has a second's calls in reserve; who calls faster waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pace {
+    /// Calls of any kind a second. A thousand cost some 5 % of a core.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub calls: u32,
+    /// Messages brought in a second, each 64 KiB of one counted. A hundred cost some 5 % of a core, which is what a flood takes from the others.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub messages: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { calls: 1000, messages: 100 }
+    }
+}
+
 /// When a bridge that failed is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -7,6 +7,7 @@ use crate::run::Way;
 use crate::services::Services;
 use crate::sockets::Sockets;
 use async_trait::async_trait;
+use mesyx_sdk::wire::host::Faults;
 use mesyx_sdk::{
     AddressKind, Answer, DeferScope, Delivery, Error, ErrorKind, Grant, Health, Outcome, Question, Timestamp,
 };
@@ -109,6 +110,13 @@ pub struct Status {
     /// What it asks for and was not granted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ungranted: Vec<Grant>,
+    /// How often it did something against its contract and went on: calls without their grant or faster than it may, deliveries without an
+    /// answer or with a wrong one.
+    #[serde(default)]
+    pub faults: u64,
+    /// The last of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_fault: Option<String>,
 }
 
 /// Whether a bridge that failed is started again at once.
@@ -128,6 +136,7 @@ pub enum Breaker {
 pub(crate) struct Monitor {
     status: Mutex<Status>,
     changed: watch::Sender<u64>,
+    faults: Arc<Faults>,
 }
 
 impl Monitor {
@@ -144,8 +153,10 @@ impl Monitor {
             last_failure: None,
             breaker: Breaker::Closed,
             ungranted: prepared.ungranted(),
+            faults: 0,
+            last_fault: None,
         };
-        Self { status: Mutex::new(status), changed }
+        Self { status: Mutex::new(status), changed, faults: Arc::clone(&prepared.faults) }
     }
 
     pub(crate) fn health(&self, health: Health) {
@@ -206,6 +217,17 @@ impl Monitor {
             status.state = state;
         }
         self.tell();
+    }
+
+    /// Notes that it did something against its contract, and goes on.
+    pub(crate) fn fault(&self, what: impl Into<String>) {
+        self.faults.note(what);
+    }
+
+    /// How the bridge does now.
+    fn now(&self) -> Status {
+        let (faults, last_fault) = self.faults.so_far();
+        Status { faults, last_fault, ..self.status().clone() }
     }
 
     fn tell(&self) {
@@ -350,7 +372,7 @@ impl Supervisor {
     /// How each bridge does, by name.
     #[must_use]
     pub fn status(&self) -> Vec<Status> {
-        self.bridges().values().map(|bridge| bridge.monitor.status().clone()).collect()
+        self.bridges().values().map(|bridge| bridge.monitor.now()).collect()
     }
 
     /// Waits until every bridge is ready or has failed once, at most `limit`. Whether all are ready.
@@ -390,7 +412,7 @@ impl Supervisor {
             vec![Outcome::Deferred { why, retry_after: None, scope, maybe_sent }; recipients]
         };
         let absent = |why: String| all(why, DeferScope::Bridge, false);
-        let (bridge, host) = {
+        let (bridge, host, monitor) = {
             let bridges = self.bridges();
             let Some(supervised) = bridges.get(name) else {
                 return absent(format!("there is no bridge {name}"));
@@ -401,7 +423,7 @@ impl Supervisor {
             let Some(host) = supervised.host.borrow().clone() else {
                 return absent(format!("the bridge {name} is not running"));
             };
-            (Arc::clone(&supervised.prepared.bridge), host)
+            (Arc::clone(&supervised.prepared.bridge), host, Arc::clone(&supervised.monitor))
         };
         let left = u64::try_from(job.deadline.0.saturating_sub(Timestamp::now().0)).unwrap_or(0);
         if left == 0 {
@@ -414,9 +436,18 @@ impl Supervisor {
         let _ends = AbortOnDrop(attempt.abort_handle());
         match tokio::time::timeout(Duration::from_millis(left), attempt).await {
             Ok(Ok(outcomes)) if outcomes.len() == recipients => outcomes,
-            Ok(Ok(_)) => all(format!("the bridge {name} gave a wrong number of outcomes"), DeferScope::Recipient, true),
-            Ok(Err(_)) => all(format!("the bridge {name} failed inside its delivery"), DeferScope::Recipient, true),
-            Err(_) => all(format!("the bridge {name} did not answer in time"), DeferScope::Host, true),
+            Ok(Ok(outcomes)) => {
+                monitor.fault(format!("it gave {} outcomes for a delivery to {recipients} recipients", outcomes.len()));
+                all(format!("the bridge {name} gave a wrong number of outcomes"), DeferScope::Recipient, true)
+            }
+            Ok(Err(_)) => {
+                monitor.fault("it panicked in a delivery; the log has the place");
+                all(format!("the bridge {name} failed inside its delivery"), DeferScope::Recipient, true)
+            }
+            Err(_) => {
+                monitor.fault("it did not answer in time whether it had delivered a message");
+                all(format!("the bridge {name} did not answer in time"), DeferScope::Host, true)
+            }
         }
     }
 

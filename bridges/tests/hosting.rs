@@ -236,6 +236,7 @@ fn settings(how: &str) -> Settings {
         run: Run::default(),
         grants: None,
         restart: None,
+        pace: None,
         config: Config::new(json!({ "how": how })),
         manifest: None,
         places,

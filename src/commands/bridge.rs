@@ -11,7 +11,7 @@ use crate::serve::{logging, registry, status};
 use clap::Subcommand;
 use mesyx_bridges::confine::{self, Confinement};
 use mesyx_bridges::{Breaker, Server, State, Status};
-use mesyx_sdk::{Grant, Manifest};
+use mesyx_sdk::{AddressKind, Grant, Manifest};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -199,6 +199,10 @@ fn show(bridge: &Listed) {
     if let Some(why) = &status.last_failure {
         say!("    last failure: {why}");
     }
+    if let Some(what) = &status.last_fault {
+        let times = if status.faults == 1 { "once".to_owned() } else { format!("{} times", status.faults) };
+        say!("    broke its contract {times}; the last time: {what}");
+    }
 }
 
 fn state(status: &Status) -> String {
@@ -234,19 +238,37 @@ fn check(file: &std::path::Path, as_json: bool) -> Result<(), Failure> {
         say!("    {grant}: {}", meaning(grant));
     }
     if !manifest.delivers.is_empty() {
-        let kinds: Vec<_> = manifest.delivers.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
-        say!("brings messages to addresses of the kinds: {}", kinds.join(", "));
+        let kinds: Vec<_> = manifest.delivers.iter().map(|kind| reached(*kind)).collect();
+        say!("brings messages to {}", kinds.join(", "));
     }
     let grants: Vec<_> = manifest.grants.iter().map(|grant| format!("\"{grant}\"")).collect();
     say!("To enable it, granting all that, write:");
     say!("[bridge.{}]", manifest.name);
     let key = if file.extension().is_some_and(|extension| extension == "so") { "library" } else { "process" };
-    say!("run = {{ {key} = \"{}\" }}", file.display());
+    // As `mesyx check` would say otherwise.
+    let user = if key == "process" && Server::current().uid == 0 { ", user = \"mesyx-bridge\"" } else { "" };
+    say!("run = {{ {key} = \"{}\"{user} }}", file.display());
     say!("grants = [{}]", grants.join(", "));
-    if let Some(keys) = manifest.config_schema["properties"].as_object() {
-        say!("Its own keys: {}", keys.keys().cloned().collect::<Vec<_>>().join(", "));
+    let required = manifest.config_schema["required"].as_array();
+    for (key, schema) in manifest.config_schema["properties"].as_object().into_iter().flatten() {
+        let needed = required.is_some_and(|required| required.iter().any(|name| name == key));
+        let what =
+            schema["description"].as_str().map(|text| format!(": {}", text.replace('\n', " "))).unwrap_or_default();
+        say!("# {key}{}{what}", if needed { " (needed)" } else { "" });
     }
     Ok(())
+}
+
+/// Whom a bridge reaches that delivers to addresses of a kind.
+fn reached(kind: AddressKind) -> String {
+    match kind {
+        AddressKind::Other(network) => {
+            format!("{network}:NAME, which mail programs write as NAME@{network}.x.DOMAIN")
+        }
+        AddressKind::Mail => "mail addresses elsewhere".to_owned(),
+        AddressKind::Irc => "channels and nicks on IRC networks".to_owned(),
+        kind => format!("{kind:?}").to_lowercase(),
+    }
 }
 
 /// What a grant allows, for somebody who decides on it.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 /// The keys of a bridge's table that are ours; the others are the bridge's own.
-const HEAD: [&str; 3] = ["run", "grants", "restart"];
+const HEAD: [&str; 4] = ["run", "grants", "restart", "pace"];
 
 /// Makes every bridge that the tables name; `with_files` also looks at the files of those that are not linked in, and asks them
 /// what they are.
@@ -59,6 +59,7 @@ pub(super) fn read(
             run,
             grants: head.grants.map(|_| grants),
             restart: head.restart,
+            pace: head.pace,
             config: Config::new(Value::Object(own)),
             manifest,
             places: places.clone(),

@@ -20,7 +20,7 @@ pub(crate) mod template;
 #[cfg(test)]
 mod tests;
 
-use mesyx_bridges::{Restart, Run};
+use mesyx_bridges::{Pace, Restart, Run};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -329,6 +329,10 @@ pub(crate) struct BridgeHead {
     /// When the bridge is started again after a failure. All in seconds but failures, the number in a row after which it is left alone for a while.
     #[schemars(extend("examples" = [Restart::default()]))]
     pub(crate) restart: Option<Restart>,
+    /// How fast a bridge that is not linked in may call: calls of any kind, and messages, a second. Unless given: this program's own bridges as
+    /// fast as they can, others as the example has it, so that a flood is felt by nobody else.
+    #[schemars(extend("examples" = [Pace::default()]))]
+    pub(crate) pace: Option<Pace>,
 }
 
 fn data_dir() -> PathBuf {

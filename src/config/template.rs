@@ -40,6 +40,7 @@ const ORDER: &[&str] = &[
     "run",
     "grants",
     "restart",
+    "pace",
     "listeners",
 ];
 

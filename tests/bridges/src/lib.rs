@@ -17,12 +17,17 @@
 //! | `ignores-stop` | `run` never returns |
 //! | `claims` | calls everything that it was not granted, over and over |
 //! | `speaks-garbage` | sends bytes that are no protocol where the host listens |
+//! | `malformed` | sends bytes that are no frames amid its own connection |
+//! | `oversized` | sends a frame there that says it is larger than any may be |
+//!
+//! `to` is whom it floods and echoes to; into the file `record` it writes what it delivers.
 #![forbid(unsafe_code)]
 #![allow(clippy::panic, reason = "that is what it is for")]
 
 use mesyx_sdk::*;
 use serde_json::json;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -30,12 +35,20 @@ use tokio::task::JoinSet;
 /// The bridge.
 pub struct Misbehaving {
     how: String,
+    to: String,
+    record: Option<PathBuf>,
 }
 
 /// A message for ann, with a text that can be told from others.
 #[must_use]
 pub fn message(text: &str) -> Envelope {
-    let to = "ann@example.org".parse::<Address>().into_iter().collect();
+    message_to("ann@example.org", text)
+}
+
+/// The same for somebody else.
+#[must_use]
+pub fn message_to(to: &str, text: &str) -> Envelope {
+    let to = to.parse::<Address>().into_iter().collect();
     memory::envelope(None, to, Content::from(format!("Subject: {text}\r\n\r\n{text}\r\n").into_bytes()))
 }
 
@@ -48,18 +61,22 @@ impl Bridge for Misbehaving {
             summary: "Breaks its contract".into(),
             grants: vec![Grant::Accept, Grant::Deliver],
             delivers: NetworkName::new("misbehaving").map(AddressKind::Other).into_iter().collect(),
-            config_schema: json!({ "type": "object", "properties": { "how": { "type": "string" } } }),
+            config_schema: json!({ "type": "object", "additionalProperties": false, "properties": {
+                "how": { "type": "string" }, "to": { "type": "string" }, "record": { "type": "string" },
+            } }),
         }
     }
 
     fn build(config: Config) -> Result<Self, ConfigErrors> {
-        let how = config.value()["how"].as_str().unwrap_or_default().to_owned();
+        let text = |key: &str| config.value()[key].as_str().map(str::to_owned);
+        let how = text("how").unwrap_or_default();
         if how == "hangs-at-start" {
             loop {
                 std::thread::sleep(Duration::from_secs(3600));
             }
         }
-        Ok(Self { how })
+        let to = text("to").unwrap_or_else(|| "ann@example.org".to_owned());
+        Ok(Self { how, to, record: text("record").map(PathBuf::from) })
     }
 
     async fn run(&self, host: Arc<dyn Host>) -> Result<(), Fatal> {
@@ -75,10 +92,11 @@ impl Bridge for Misbehaving {
         match self.how.as_str() {
             "floods" => {
                 for sender in 0..16 {
-                    let host = Arc::clone(&host);
+                    let (host, to) = (Arc::clone(&host), self.to.clone());
                     tasks.spawn(async move {
                         for number in 0_u64.. {
-                            let batch = (0..16).map(|at| message(&format!("flood {sender} {number} {at}"))).collect();
+                            let text = |at: i32| format!("flood {sender} {number} {at}");
+                            let batch = (0..16).map(|at| message_to(&to, &text(at))).collect();
                             host.accept(batch).await;
                         }
                     });
@@ -110,6 +128,8 @@ impl Bridge for Misbehaving {
                 });
             }
             "ignores-stop" => std::future::pending().await,
+            "malformed" => into_own_connections(&[0xff; 64]),
+            "oversized" => into_own_connections(&[&[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1][..], &[0; 70_000]].concat()),
             _ => {}
         }
         host.stopped().await;
@@ -122,13 +142,39 @@ impl Bridge for Misbehaving {
         match self.how.as_str() {
             "hangs-in-deliver" => std::future::pending().await,
             "panics-in-deliver" => panic!("on purpose"),
-            "echoes" => match host.accept(vec![message("echo")]).await.remove(0) {
+            "echoes" => match host.accept(vec![message_to(&self.to, "echo")]).await.remove(0) {
                 Ok(_) => vec![delivered; job.recipients.len()],
                 Err(error) => vec![Outcome::Failed { why: error.message().into() }; job.recipients.len()],
             },
             "lies-about-number" => vec![delivered; job.recipients.len() - 1],
-            _ => vec![delivered; job.recipients.len()],
+            "lies-delivered" => vec![delivered; job.recipients.len()],
+            _ => {
+                self.record(&job);
+                vec![delivered; job.recipients.len()]
+            }
         }
+    }
+}
+
+impl Misbehaving {
+    /// One line for each recipient: the address, and the message's text.
+    fn record(&self, job: &Delivery) {
+        let Some(path) = &self.record else { return };
+        let text = String::from_utf8_lossy(&job.content).replace(['\r', '\n'], " ");
+        let lines: String = job.recipients.iter().map(|to| format!("{} {text}\n", to.address)).collect();
+        let file = std::fs::File::options().append(true).create(true).open(path);
+        if let Err(error) = file.and_then(|mut file| file.write_all(lines.as_bytes())) {
+            panic!("{}: {error}", path.display());
+        }
+    }
+}
+
+/// Bytes amid whatever this process is connected with, which is its host.
+fn into_own_connections(bytes: &[u8]) {
+    use nix::sys::socket::{MsgFlags, send};
+    for descriptor in 3..64 {
+        // Where it is no socket, or none that is connected, nothing happens.
+        let _ = send(descriptor, bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
     }
 }
 

@@ -52,6 +52,7 @@ impl v1::host_server::Host for HostCalls {
                 Err(error) => Some(error),
             })
             .collect();
+        self.0.message_turn(batch.iter().map(|envelope| envelope.content.len() as u64)).await?;
         let mut taken = if batch.is_empty() { Vec::new() } else { host.accept(batch).await }.into_iter();
         let unanswered = || Err(Error::new(ErrorKind::Unavailable, "the host did not answer for this message"));
         let results = refused.into_iter().map(|refused| match refused {
@@ -120,7 +121,8 @@ impl v1::host_server::Host for HostCalls {
         }
         let wanted = Grant::from(&spec);
         if !self.0.granted(&wanted) {
-            tracing::warn!(grant = %wanted, "refused a call: the bridge was not granted it");
+            // The host refuses it by itself, and notes that it did.
+            host.listen(&spec).await.map_err(refuse)?;
             let what = format!("the bridge was not granted '{wanted}'");
             return Err(refuse(Error::new(ErrorKind::NotGranted, what)));
         }

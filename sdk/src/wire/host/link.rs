@@ -2,6 +2,7 @@
 
 use super::line::Closing;
 use super::lines::{Allowance, log_line, word};
+use super::pace::Pace;
 use super::{Admission, Introduced, Limits};
 use crate::wire::convert;
 use crate::wire::status::to_status;
@@ -64,6 +65,9 @@ pub(super) struct Link {
     pub(super) requests: ByteBudget,
     /// This bridge's share of the common budget.
     pub(super) share: ByteBudget,
+    /// How fast it calls, and brings messages.
+    pub(super) calls: Pace,
+    pub(super) messages: Pace,
     pub(super) uploads: Arc<Semaphore>,
     pub(super) downloads: Arc<Semaphore>,
     deliveries: Semaphore,
@@ -96,6 +100,8 @@ impl Link {
             descriptors: AtomicBool::new(false),
             requests: ByteBudget::new(limits.requests),
             share: ByteBudget::new(limits.upload_share),
+            calls: Pace::new(limits.calls),
+            messages: Pace::new(limits.messages),
             uploads: Arc::new(Semaphore::new(limits.uploads)),
             downloads: Arc::new(Semaphore::new(limits.downloads)),
             deliveries: Semaphore::new(limits.deliveries),
@@ -237,6 +243,11 @@ impl Link {
         let right = given == job.recipients;
         let wrong = format!("the bridge gave {given} outcomes for {} recipients", job.recipients);
         let told = if right { Ok(outcomes.into_iter().map(Into::into).collect()) } else { Err(wrong.clone()) };
+        if !right {
+            self.limits
+                .faults
+                .note(format!("it gave {given} outcomes for a delivery to {} recipients", job.recipients));
+        }
         job.done.send(told).map_err(|_| unknown())?;
         if right { Ok(()) } else { Err(Error::new(ErrorKind::Invalid, wrong)) }
     }

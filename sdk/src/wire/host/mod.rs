@@ -10,13 +10,15 @@
 //! - requests that are being read or worked at: [`Limits::requests`] bytes;
 //! - messages on their way in: [`Limits::upload_share`] bytes of the common budget, in [`Limits::uploads`] calls;
 //! - lists and bodies on their way out: [`Limits::downloads`] calls, each cut off when it is not read for [`Limits::unread`];
-//! - sessions, streams, deliveries: each a number of its own.
+//! - sessions, streams, deliveries: each a number of its own;
+//! - and of our processor: [`Limits::calls`] and [`Limits::messages`] a second, where they are set.
 
 mod calls;
 mod life;
 mod line;
 mod lines;
 mod link;
+mod pace;
 mod routes;
 mod session;
 mod upload;
@@ -30,6 +32,7 @@ use crate::{
 use line::Line;
 pub use lines::{Allowance, log_line};
 use link::{Link, Watched};
+pub use pace::Faults;
 use routes::Routes;
 use std::fmt;
 use std::sync::Arc;
@@ -75,6 +78,12 @@ pub struct Limits {
     pub build: Duration,
     /// How long any call may take, feeds apart. 300 s: what is left of a deadline that a bridge sets too late.
     pub call: Duration,
+    /// Calls a second; who makes more waits. `None`: as many as it makes.
+    pub calls: Option<u32>,
+    /// Messages a second, each 64 KiB of one counted; who brings more waits. `None`: as many as it brings.
+    pub messages: Option<u32>,
+    /// Where it is noted what the bridge does against its contract, or faster than it may.
+    pub faults: Arc<Faults>,
 }
 
 impl Default for Limits {
@@ -94,6 +103,9 @@ impl Default for Limits {
             hello: Duration::from_secs(10),
             build: Duration::from_secs(10),
             call: Duration::from_secs(300),
+            calls: None,
+            messages: None,
+            faults: Arc::default(),
         }
     }
 }
@@ -325,7 +337,10 @@ impl RemoteBridge {
         let why = match timeout_at(deadline, self.link.attempt(job, &handed)).await {
             Ok(Ok(outcomes)) => return outcomes,
             Ok(Err(why)) => why,
-            Err(_) => "the bridge did not answer in time".to_owned(),
+            Err(_) => {
+                self.link.limits.faults.note("it did not answer in time whether it had delivered a message");
+                "the bridge did not answer in time".to_owned()
+            }
         };
         let maybe_sent = handed.load(Ordering::Relaxed);
         let scope = if maybe_sent { DeferScope::Recipient } else { DeferScope::Bridge };

@@ -17,6 +17,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
@@ -65,6 +66,11 @@ impl Service<Request<Body>> for Routes {
         // Any request holds one unit at least, so that their number is bounded too.
         let Some(held) = self.link.requests.reserve(1) else { return refused(too_much()) };
         let held = Arc::new(Mutex::new(held));
+        let turn = if path == LIVE { Ok(Duration::ZERO) } else { self.link.call_turn() };
+        let wait = match turn {
+            Ok(wait) => wait,
+            Err(status) => return refused(status),
+        };
         let counted = !UPLOADS.contains(&path);
         let service = path.strip_prefix("/mesyx.bridge.v1.").and_then(|path| path.split_once('/'));
         let service = service.map(|(service, _)| service.to_owned());
@@ -79,6 +85,9 @@ impl Service<Request<Body>> for Routes {
             _ => return refused(Status::unimplemented("there is no such service")),
         };
         Box::pin(async move {
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
             let answer = answer.await;
             drop(held);
             answer

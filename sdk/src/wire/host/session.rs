@@ -182,6 +182,7 @@ impl v1::session_server::Session for SessionCalls {
         let (session, mailbox, came) = self.0.upload_time(receive).await?;
         // The rooms are kept until the session has answered.
         let (messages, _rooms): (Vec<Append>, Vec<Room>) = came.into_iter().unzip();
+        self.0.message_turn(messages.iter().map(|message| message.content.len() as u64)).await?;
         let appended = session.append(mailbox, messages).await.map_err(refuse)?;
         let uids = Some(appended.uids.as_slice().into());
         Ok(Response::new(v1::AppendReply { uid_validity: appended.uid_validity, uids }))
@@ -291,6 +292,7 @@ impl v1::session_server::Session for SessionCalls {
             Ok((session, convert::envelope(head, content).map_err(refuse)?, room))
         };
         let (session, envelope, _room) = self.0.upload_time(receive).await?;
+        self.0.message_turn(std::iter::once(envelope.content.len() as u64)).await?;
         let accepted = session.submit(envelope).await.map_err(refuse)?;
         Ok(Response::new(v1::SubmitReply { accepted: Some(accepted.into()) }))
     }

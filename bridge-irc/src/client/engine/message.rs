@@ -365,6 +365,10 @@ impl Server {
         match error.kind() {
             ErrorKind::NotFound if channel => self.numeric(id, "403", [shown, "No such channel"]),
             ErrorKind::NotFound => self.numeric(id, "401", [shown, "No such nick/channel"]),
+            // RFC 2812, section 5.1: what may succeed later was not processed.
+            kind if kind.is_temporary() => {
+                self.numeric(id, "263", ["PRIVMSG", &format!("Not sent to {shown}: {}", error.message())]);
+            }
             _ if channel => self.numeric(id, "404", [shown, &format!("Cannot send to channel: {}", error.message())]),
             _ => self.numeric(id, "401", [shown, &format!("Not sent: {}", error.message())]),
         }

@@ -347,7 +347,8 @@ impl Attempt {
         for recipients in kinds.values() {
             let Some((first, _)) = recipients.first() else { continue };
             let Some(sender) = &first.from else { continue };
-            let report = Report { settings: &settings.queue, hostname, now, recipients, original };
+            let domain = settings.domains.first().map(|first| &first.domain);
+            let report = Report { settings: &settings.queue, hostname, domain, now, recipients, original };
             let content = report.message(sender);
             let notice = Notice::new(first.user, content);
             match notice.seal(&self.shared).await {

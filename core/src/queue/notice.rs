@@ -6,7 +6,7 @@
 use super::schedule::{Tell, deadline, span};
 use super::sealed::Job;
 use super::settings::QueueSettings;
-use mesyx_sdk::{Address, Content, MessageId, ReturnPart, Timestamp};
+use mesyx_sdk::{Address, Content, Domain, MessageId, ReturnPart, Timestamp, chat};
 use std::fmt::Write as _;
 use time::format_description::well_known::Rfc2822;
 
@@ -20,6 +20,8 @@ pub(crate) struct Report<'a> {
     pub(crate) settings: &'a QueueSettings,
     /// The host's name.
     pub(crate) hostname: &'a str,
+    /// The exchange's domain, under which addresses of the chat world are written in mail.
+    pub(crate) domain: Option<&'a Domain>,
     pub(crate) now: Timestamp,
     /// At least one.
     pub(crate) recipients: &'a [(&'a Job, &'a Tell)],
@@ -63,9 +65,20 @@ impl Tell {
 }
 
 impl Report<'_> {
+    /// An address as it is written in mail.
+    fn spelled(&self, address: &Address) -> String {
+        let mail = self.domain.and_then(|domain| chat::to_mail(address, domain).ok());
+        mail.map_or_else(|| address.to_string(), |mail| mail.to_string())
+    }
+
     /// The notice as a message to `sender`.
     pub(crate) fn message(&self, sender: &Address) -> Content {
         let Some((first, tell)) = self.recipients.first() else { return Content::default() };
+        // Who says a line has a mailbox too.
+        let sender = match sender {
+            Address::Mesyx(sender) => sender.user.to_string(),
+            sender => self.spelled(sender),
+        };
         let kind = tell.kind();
         let boundary = format!("=_{}", MessageId::random());
         let host = self.hostname;
@@ -78,7 +91,7 @@ impl Report<'_> {
         };
         let reference = message_id(self.original);
         let thread = reference.map(|id| format!("In-Reply-To: {id}\r\nReferences: {id}\r\n")).unwrap_or_default();
-        let utf8 = self.recipients.iter().any(|(job, _)| !job.to.address.to_string().is_ascii());
+        let utf8 = self.recipients.iter().any(|(job, _)| !self.spelled(&job.to.address).is_ascii());
         let mut text = format!(
             "Return-Path: <>\r\nFrom: Mail Delivery System <postmaster@{host}>\r\nTo: <{sender}>\r\nSubject: {subject}\r\n\
              Date: {date}\r\nMessage-ID: <{id}@{host}>\r\n{thread}Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n\
@@ -140,7 +153,7 @@ impl Report<'_> {
         };
         fold(text, "", &intro);
         for (job, tell) in self.recipients {
-            let _ = write!(text, "\r\n  {}\r\n", job.to.address);
+            let _ = write!(text, "\r\n  {}\r\n", self.spelled(&job.to.address));
             if !tell.why().is_empty() {
                 fold(text, "    ", &clean(tell.why()));
             }
@@ -166,8 +179,9 @@ impl Report<'_> {
             if let Some((kind, address)) = job.to.original.as_deref().and_then(|original| original.split_once(';')) {
                 let _ = write!(text, "Original-Recipient: {}; {}\r\n", clean(kind), clean(address));
             }
-            let kind = if utf8 && !job.to.address.to_string().is_ascii() { "utf-8" } else { "rfc822" };
-            let _ = write!(text, "Final-Recipient: {kind}; {}\r\n", job.to.address);
+            let address = self.spelled(&job.to.address);
+            let kind = if utf8 && !address.is_ascii() { "utf-8" } else { "rfc822" };
+            let _ = write!(text, "Final-Recipient: {kind}; {address}\r\n");
             let (action, otherwise) = match tell.kind() {
                 Kind::Failed => ("failed", "5.0.0"),
                 Kind::Delayed => ("delayed", "4.0.0"),

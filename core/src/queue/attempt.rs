@@ -150,9 +150,10 @@ impl Attempt {
     /// Nothing could be tried, by no fault of the destination's: soon again, with nothing counted.
     fn put_off(&self) -> Done {
         let due = Timestamp::now().seconds() + 60;
+        let in_order = self.destination.is_in_order();
         let later = self.jobs.iter().map(|job| JobLater {
             job: job.id,
-            due,
+            due: if in_order { job.due } else { due },
             attempts: job.attempts,
             hold: job.hold,
             progress: None,
@@ -295,7 +296,7 @@ impl Attempt {
         let mut done = Done::default();
         let mut main = Piece::default();
         if self.settled.is_none() {
-            done.signal = Some(signal(&happened));
+            done.signal = Some(signal(&happened, self.destination.is_in_order()));
         }
         let first = self.jobs.first();
         let key = first.and_then(|job| DataKey::unwrap(&self.shared.instance, job.message, &job.data_key).ok());
@@ -433,7 +434,7 @@ pub(crate) fn defer(why: &str, scope: DeferScope) -> Outcome {
 }
 
 /// What an attempt says of its destination.
-fn signal(happened: &[Happened]) -> Signal {
+fn signal(happened: &[Happened], in_order: bool) -> Signal {
     let mut signal = Signal::Nothing;
     for happened in happened {
         let Happened::Attempt(outcome) = happened else { continue };
@@ -442,6 +443,10 @@ fn signal(happened: &[Happened]) -> Signal {
                 if matches!(scope, DeferScope::Host | DeferScope::Bridge) =>
             {
                 return Signal::Down { scope: *scope, why: why.clone(), retry_after: *retry_after };
+            }
+            // Nothing overtakes it, so everything waits.
+            Outcome::Deferred { why, retry_after, .. } if in_order => {
+                return Signal::Down { scope: DeferScope::Host, why: why.clone(), retry_after: *retry_after };
             }
             Outcome::Deferred { maybe_sent: true, .. } => {}
             _ => signal = Signal::Good,

@@ -198,7 +198,7 @@ impl Model {
             self.check(&batch);
             self.running.push(batch);
         }
-        self.window.wanting();
+        self.window.wanting(self.clock);
     }
 
     /// What must hold of an attempt that begins.

@@ -3,7 +3,7 @@
 use super::sealed::{Job, Progress};
 use super::settings::QueueSettings;
 use crate::store::{Hold, JobEnd};
-use mesyx_sdk::{Outcome, Timestamp};
+use mesyx_sdk::{Address, Outcome, Timestamp};
 use std::time::Duration;
 
 /// What happened to one job.
@@ -173,6 +173,9 @@ impl Waiting {
             progress.told_of_delay = true;
             tell = Some(Tell::Delayed(progress.why.clone()));
         }
+        // What is said on a network keeps its place in the store's order: see `window`.
+        let in_order = !matches!(job.to.address, Address::Mail(_) | Address::Mesyx(_));
+        let due = if in_order && hold == Hold::No { job.due } else { due };
         Decision { next: Next::Later { due, attempts, hold, progress }, tell }
     }
 }

@@ -12,7 +12,7 @@ use super::schedule::backoff;
 use super::sealed::Job;
 use super::settings::QueueSettings;
 use crate::id::JobId;
-use mesyx_sdk::{DeferScope, MessageId};
+use mesyx_sdk::{DeferScope, MessageId, UserId};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -26,14 +26,21 @@ pub(crate) struct Destination {
 }
 
 impl Destination {
-    /// The host of an address to which one message is brought at a time.
-    pub(crate) fn in_order(address: &mesyx_sdk::Address) -> String {
-        format!("~{address}")
+    /// The host of an address to which one message of a user is brought at a time. Another user's go by another connection, which
+    /// has its own troubles.
+    pub(crate) fn in_order(user: UserId, address: &mesyx_sdk::Address) -> String {
+        format!("~{user} {address}")
+    }
+
+    /// Whether what goes there comes in order. Such jobs keep the time at which they were submitted as the time when they are due, so that
+    /// the store has them in their order whatever happens to this process; while one can't get through, its line takes none.
+    pub(crate) fn is_in_order(&self) -> bool {
+        self.host.starts_with('~')
     }
 
     /// Most attempts at once.
     fn most(&self, settings: &QueueSettings) -> usize {
-        if self.host.starts_with('~') { 1 } else { settings.attempts_per_destination }
+        if self.is_in_order() { 1 } else { settings.attempts_per_destination }
     }
 }
 
@@ -100,6 +107,8 @@ impl Default for Limits {
 
 /// The first pause after a bridge failed as a whole, and the longest: it is ours, so it is soon looked at again.
 const BRIDGE_PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// The first pause where what is said comes in order, and the longest: people wait for it, and an attempt costs little.
+const IN_ORDER_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 /// With how many attempts at once a destination is begun with; each success allows one more.
 const FIRST_ATTEMPTS: usize = 5;
 
@@ -118,6 +127,8 @@ pub(crate) struct Window {
     leased: HashSet<JobId>,
     /// Attempts under way.
     running: usize,
+    /// Jobs that others must not overtake, until what became of them is durable.
+    first: HashMap<JobId, Destination>,
 }
 
 /// One destination.
@@ -130,6 +141,15 @@ struct Line {
     pause: Pause,
     /// The first job that was offered and not taken: where in the order of the store to look for more.
     skipped: Option<(i64, i64)>,
+    /// A job that did not get through, and that nothing may overtake, is not written down yet.
+    waits: bool,
+}
+
+impl Line {
+    /// Leaves a job to the store: it is found there when the line takes jobs again.
+    fn skip(&mut self, position: (i64, i64)) {
+        self.skipped = Some(self.skipped.map_or(position, |before| before.min(position)));
+    }
 }
 
 /// What one bridge has of the window.
@@ -192,7 +212,9 @@ impl Window {
         if self.knows(job.id) {
             return Offered::Known;
         }
-        if let Some((why, left)) = self.blocked(destination, now) {
+        let (blocked, in_order) = (self.blocked(destination, now), destination.is_in_order());
+        let shut = blocked.is_some();
+        if let Some((why, left)) = blocked.filter(|_| !in_order) {
             return Offered::Blocked(why, left);
         }
         if !self.has_room() {
@@ -200,7 +222,8 @@ impl Window {
         }
         let most = self.limits.ready_per_bridge;
         let share = self.shares.entry(destination.bridge.clone()).or_default();
-        if share.waiting >= most {
+        let full = share.waiting >= most;
+        if full && !in_order {
             share.skipped = Some(share.skipped.map_or(position, |before| before.min(position)));
             return Offered::Later;
         }
@@ -208,8 +231,10 @@ impl Window {
             return Offered::Full;
         }
         let line = self.lines.entry(destination.clone()).or_default();
-        if line.ready.len() >= self.limits.ready_per_line {
-            line.skipped = Some(line.skipped.map_or(position, |before| before.min(position)));
+        // Nothing overtakes what the store has, where what is said comes in order.
+        let behind = in_order && (full || shut || line.waits || line.skipped.is_some_and(|skipped| skipped < position));
+        if behind || line.ready.len() >= self.limits.ready_per_line {
+            line.skip(position);
             return Offered::Later;
         }
         let share = self.shares.entry(destination.bridge.clone()).or_default();
@@ -234,7 +259,7 @@ impl Window {
         if self.lines.len() < self.limits.lines {
             return true;
         }
-        let idle = |line: &Line| line.ready.is_empty() && line.running == 0 && line.skipped.is_none();
+        let idle = |line: &Line| line.ready.is_empty() && line.running == 0 && line.skipped.is_none() && !line.waits;
         let forgotten = self.lines.iter().filter(|(_, line)| idle(line)).min_by_key(|(_, line)| line.pause.left(now));
         let Some(forgotten) = forgotten.map(|(destination, _)| destination.clone()) else { return false };
         self.lines.remove(&forgotten);
@@ -243,13 +268,49 @@ impl Window {
 
     /// Where in the store's order to look for more jobs of a destination or bridge that had to leave some out and has room now.
     /// Asked once, it is not said again until a job is left out again.
-    pub(crate) fn wanting(&mut self) -> Option<(i64, i64)> {
-        let room = self.limits.ready_per_line / 2;
-        let hungry = |line: &&mut Line| line.skipped.is_some() && line.ready.len() <= room;
-        let lines = self.lines.values_mut().filter(hungry).filter_map(|line| line.skipped.take());
-        let room = self.limits.ready_per_bridge / 2;
-        let hungry = |share: &&mut Share| share.skipped.is_some() && share.waiting <= room;
-        lines.chain(self.shares.values_mut().filter(hungry).filter_map(|share| share.skipped.take())).min()
+    pub(crate) fn wanting(&mut self, now: Instant) -> Option<(i64, i64)> {
+        let (room, of_bridge) = (self.limits.ready_per_line / 2, self.limits.ready_per_bridge / 2);
+        let (bridges, shares) = (&self.bridges, &self.shares);
+        let shut = |destination: &Destination, line: &Line| {
+            let bridge = bridges.get(&destination.bridge).and_then(|pause| pause.left(now));
+            let full = shares.get(&destination.bridge).is_some_and(|share| share.waiting > of_bridge);
+            full || line.waits || bridge.is_some() || line.pause.left(now).is_some()
+        };
+        let hungry = |(destination, line): &(&Destination, &mut Line)| {
+            let open = !destination.is_in_order() || !shut(destination, line);
+            line.skipped.is_some() && line.ready.len() <= room && open
+        };
+        let lines = self.lines.iter_mut().filter(hungry).filter_map(|(_, line)| line.skipped.take()).min();
+        let hungry = |share: &&mut Share| share.skipped.is_some() && share.waiting <= of_bridge;
+        let shares = self.shares.values_mut().filter(hungry).filter_map(|share| share.skipped.take());
+        lines.into_iter().chain(shares).min()
+    }
+
+    /// When a destination takes jobs again of which the store has some: [`Window::wanting`] says where then.
+    pub(crate) fn resumes(&self, now: Instant) -> Option<Instant> {
+        let waiting = |(destination, line): &(&Destination, &Line)| destination.is_in_order() && line.skipped.is_some();
+        let ends = |(destination, line): (&Destination, &Line)| {
+            let pauses = [self.bridges.get(&destination.bridge), Some(&line.pause)];
+            pauses.into_iter().flatten().filter_map(|pause| pause.until).filter(|until| *until > now).max()
+        };
+        self.lines.iter().filter(waiting).filter_map(ends).min()
+    }
+
+    /// A job was not offered, since the store has more that may be before it.
+    pub(crate) fn leave(&mut self, destination: &Destination, position: (i64, i64)) {
+        self.lines.entry(destination.clone()).or_default().skip(position);
+    }
+
+    /// A job did not get through to where what is said comes in order: the store has it, and all behind it, until its line takes jobs again.
+    pub(crate) fn hold(&mut self, destination: &Destination, job: &Job) {
+        let line = self.lines.entry(destination.clone()).or_default();
+        for job in line.ready.drain(..) {
+            self.waiting.remove(&job.id);
+        }
+        line.skip((job.due, -1));
+        line.waits = true;
+        self.first.insert(job.id, destination.clone());
+        self.count_waiting();
     }
 
     /// The next jobs to attempt; they are leased.
@@ -336,7 +397,11 @@ impl Window {
                 // Attempts that ran side by side fail side by side: that counts once.
                 if line.pause.left(now).is_none() {
                     line.pause.failures = line.pause.failures.saturating_add(1);
-                    let length = backoff(settings, line.pause.failures, jitter).max(retry_after.unwrap_or_default());
+                    let length = match destination.is_in_order() {
+                        true => backoff(&impatient(settings), line.pause.failures, jitter),
+                        false => backoff(settings, line.pause.failures, jitter),
+                    };
+                    let length = length.max(retry_after.unwrap_or_default());
                     line.pause.until = now.checked_add(length.min(settings.expire));
                     line.pause.why = why;
                 }
@@ -353,9 +418,16 @@ impl Window {
     fn drain(&mut self, which: impl Fn(&Destination) -> bool) -> Vec<(Destination, Job)> {
         let mut out = Vec::new();
         for (destination, line) in self.lines.iter_mut().filter(|(destination, _)| which(destination)) {
+            // Where what is said comes in order, they wait in the store as they are.
+            if let Some(first) = line.ready.front().filter(|_| destination.is_in_order()) {
+                let position = (first.due, -1);
+                line.skip(position);
+            }
             for job in line.ready.drain(..) {
                 self.waiting.remove(&job.id);
-                out.push((destination.clone(), job));
+                if !destination.is_in_order() {
+                    out.push((destination.clone(), job));
+                }
             }
         }
         self.count_waiting();
@@ -375,7 +447,7 @@ impl Window {
     /// Forgets a destination with which nothing happens.
     fn tidy(&mut self, destination: &Destination, now: Instant) {
         let idle = self.lines.get(destination).is_some_and(|line| {
-            let quiet = line.ready.is_empty() && line.running == 0 && line.skipped.is_none();
+            let quiet = line.ready.is_empty() && line.running == 0 && line.skipped.is_none() && !line.waits;
             quiet && line.pause.failures == 0 && line.pause.left(now).is_none()
         });
         if idle {
@@ -387,6 +459,10 @@ impl Window {
     pub(crate) fn release(&mut self, jobs: &[JobId]) {
         for job in jobs {
             self.leased.remove(job);
+            let first = self.first.remove(job);
+            if let Some(line) = first.and_then(|destination| self.lines.get_mut(&destination)) {
+                line.waits = false;
+            }
         }
     }
 
@@ -409,6 +485,12 @@ impl Window {
         self.bridges.clear();
         self.lines.values_mut().for_each(|line| line.pause = Pause::default());
     }
+}
+
+/// The settings with the pauses of what is said on networks.
+fn impatient(settings: &QueueSettings) -> QueueSettings {
+    let first_retry = settings.first_retry.min(IN_ORDER_PAUSE.0);
+    QueueSettings { first_retry, longest_retry: settings.longest_retry.min(IN_ORDER_PAUSE.1), ..settings.clone() }
 }
 
 /// The first job, and others of the same message.
@@ -477,7 +559,7 @@ mod tests {
         let batch = window.next(&settings, now).expect("it is attempted at once");
         assert_eq!(batch.jobs[0].id, good.id);
         // What found no room is asked for when there is some, and not before.
-        assert_eq!(window.wanting(), None);
+        assert_eq!(window.wanting(now), None);
         for batch in hanging.drain(..) {
             window.finished(&settings, &batch.destination, Signal::Nothing, now, 0.5);
         }
@@ -485,8 +567,8 @@ mod tests {
             let batch = window.next(&settings, now).unwrap();
             window.finished(&settings, &batch.destination, Signal::Nothing, now, 0.5);
         }
-        assert_eq!(window.wanting(), Some((0, 5000)));
-        assert_eq!(window.wanting(), None, "said once");
+        assert_eq!(window.wanting(now), Some((0, 5000)));
+        assert_eq!(window.wanting(now), None, "said once");
     }
 
     /// The operator's commands keep several jobs out at once, and give them all back.

@@ -62,6 +62,8 @@ pub(crate) struct Worker {
     next_rescan: Instant,
     /// Where to look for more jobs of a destination that had to leave some out.
     refill: Option<(i64, i64)>,
+    /// The store has more due jobs than were looked through.
+    more_due: bool,
 }
 
 /// What an attempt is about, kept for when it ends badly.
@@ -103,6 +105,7 @@ impl Worker {
             next_scan: Instant::now(),
             next_rescan: Instant::now() + RESCAN,
             refill: None,
+            more_due: true,
         }
     }
 
@@ -167,7 +170,7 @@ impl Worker {
 
     fn pause(&self, deadline: Option<Instant>) -> Duration {
         let now = Instant::now();
-        let ends = [Some(self.next_scan), Some(self.next_rescan), self.trouble, deadline];
+        let ends = [Some(self.next_scan), Some(self.next_rescan), self.trouble, deadline, self.window.resumes(now)];
         let first = ends.into_iter().flatten().min().unwrap_or(now);
         first.saturating_duration_since(now).max(Duration::from_millis(5))
     }
@@ -182,7 +185,7 @@ impl Worker {
         if now >= self.next_rescan {
             self.rescan();
         }
-        if let Some((due, row)) = self.window.wanting() {
+        if let Some((due, row)) = self.window.wanting(now) {
             self.refill_from((due, row - 1));
         }
         if self.window.has_room()
@@ -201,6 +204,7 @@ impl Worker {
         }
         let read = self.read(self.scanned).await;
         self.scanned = read.last.unwrap_or(self.scanned);
+        self.more_due = read.whole;
         if read.whole {
             if read.taken == 0 {
                 // Jobs of destinations that have enough waiting: looked through, but not at the cost of what can be sent.
@@ -222,6 +226,7 @@ impl Worker {
     }
 
     fn rescan(&mut self) {
+        self.more_due = true;
         self.scanned = START;
         self.next_scan = Instant::now();
         self.next_rescan = Instant::now() + RESCAN;
@@ -278,8 +283,13 @@ impl Worker {
     }
 
     fn offer(&mut self, job: Job, position: (i64, i64)) -> Offered {
-        let Some(destination) = self.destination(&job.to.address) else {
+        let Some(destination) = self.destination(&job) else {
             let why = "no bridge of this server brings messages there now";
+            // What is said on a network keeps its place; it is looked at again by the next rescan.
+            let keeps = !matches!(job.to.address, Address::Mail(_) | Address::Mesyx(_));
+            if keeps && !must_tell(&self.shared.settings().queue, &job, Timestamp::now()) {
+                return Offered::Blocked(why.to_owned(), NO_BRIDGE);
+            }
             self.postpone(job, why.to_owned(), NO_BRIDGE);
             return Offered::Blocked(why.to_owned(), NO_BRIDGE);
         };
@@ -290,13 +300,14 @@ impl Worker {
         offered
     }
 
-    fn destination(&self, address: &Address) -> Option<Destination> {
+    fn destination(&self, job: &Job) -> Option<Destination> {
+        let address = &job.to.address;
         let bridge = self.deliverer.route(address.kind())?;
         let host = match address {
             Address::Mail(address) => address.domain().to_string(),
             Address::Mesyx(address) => address.user.domain().to_string(),
             // What is said to one is said in order.
-            other => Destination::in_order(other),
+            other => Destination::in_order(job.user, other),
         };
         Some(Destination { bridge, host })
     }
@@ -370,10 +381,21 @@ impl Worker {
             self.settling = self.settling.saturating_sub(1);
         } else {
             let settings = self.shared.settings();
-            let signal = signal.unwrap_or(Signal::Nothing);
+            let in_order = due.is_some() && about.destination.is_in_order();
+            let signal = match signal.unwrap_or(Signal::Nothing) {
+                // Whatever kept it from getting through, what comes after it waits.
+                Signal::Good | Signal::Nothing if in_order => {
+                    let why = "what was said before it has not got through yet".to_owned();
+                    Signal::Down { scope: DeferScope::Host, why, retry_after: None }
+                }
+                signal => signal,
+            };
             let why = if let Signal::Down { why, .. } = &signal { why.clone() } else { String::new() };
             let now = Instant::now();
             let out = self.window.finished(&settings.queue, &about.destination, signal, now, jitter());
+            if let Some(first) = about.jobs.first().filter(|_| in_order) {
+                self.window.hold(&about.destination, first);
+            }
             for (destination, job) in out {
                 let left = self.window.blocked(&destination, now).map_or(TROUBLE, |(_, left)| left);
                 self.postpone(job, why.clone(), left);
@@ -467,6 +489,15 @@ impl Worker {
         for job in jobs {
             // Its number in the store is not known here: whatever is due in the same second is looked at again.
             let position = (job.due, 0);
+            let destination = self.destination(job).filter(Destination::is_in_order);
+            if let Some(destination) = destination.filter(|_| self.more_due || self.refill.is_some()) {
+                // The store may have some that come before it.
+                match self.more_due {
+                    true => self.scanned = self.scanned.min((job.due, -1)),
+                    false => self.window.leave(&destination, (job.due, -1)),
+                }
+                continue;
+            }
             if !self.window.has_room() || self.offer(job.clone(), position) == Offered::Full {
                 self.refill_from((job.due, -1));
             }

@@ -1,6 +1,7 @@
 //! The queue as a whole, over a real store, with a deliverer that says what it is told to.
 
 mod keys;
+mod order;
 mod trouble;
 
 use super::*;

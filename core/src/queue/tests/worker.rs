@@ -12,7 +12,7 @@ async fn worker(place: &Place) -> (Worker, About) {
     let worker = Worker::new(Arc::clone(&shared), place.fake.clone(), asked, offered, stopping);
     let stored = shared.store.jobs(0, 10).await.unwrap().remove(0);
     let job = Job::open(&shared.instance, stored).unwrap();
-    let destination = worker.destination(&job.to.address).unwrap();
+    let destination = worker.destination(&job).unwrap();
     (worker, About { destination, jobs: vec![job], settled: false })
 }
 

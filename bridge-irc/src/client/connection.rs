@@ -8,7 +8,7 @@ use super::server::{Shared, stopped};
 use crate::link::News;
 use mesyx_irc_codec::pace::Pace;
 use mesyx_irc_codec::{Framed, Framer, Limits};
-use mesyx_sdk::{ChatEvent, ChatLine, ClientInfo, Conversation, MessageId, Timestamp, Verb};
+use mesyx_sdk::{ChatEvent, ChatLine, ClientInfo, Conversation, Error, ErrorKind, MessageId, Timestamp, Verb};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -214,7 +214,12 @@ impl Connection {
                     Poll::Ready(outcome) => {
                         self.shared.server().given(Timestamp::now(), self.id, ask, outcome);
                     }
-                    Poll::Pending => self.flights.push_back((ask, saying)),
+                    Poll::Pending => {
+                        // From here on it goes by itself: what waits behind it in the host must not wait for what else this connection does.
+                        let going = tokio::spawn(saying);
+                        let lost = |_| Err(Error::new(ErrorKind::Unavailable, "the line's storing broke off"));
+                        self.flights.push_back((ask, Box::pin(async move { going.await.unwrap_or_else(lost) })));
+                    }
                 }
             }
             Err(error) => {

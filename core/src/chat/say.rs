@@ -28,7 +28,8 @@ const REMEMBERED: usize = 100_000;
 pub(crate) struct Places {
     /// By the id that a conversation has first: which time it was made, where it is there.
     known: Mutex<HashMap<MailboxId, u32>>,
-    /// Who writes to a mailbox holds its lane from the line's time to its place among all writes.
+    /// Who writes to a conversation holds its lane, by the id that it has first, until the line has its place among all writes. It is asked for
+    /// before anything else is waited for, so that lines are stored in the order in which they were begun.
     lanes: Mutex<HashMap<MailboxId, Arc<tokio::sync::Mutex<Timestamp>>>>,
 }
 
@@ -239,10 +240,17 @@ impl Shared {
         leaves: Option<UserId>,
         about: About,
     ) -> Result<Accepted, Error> {
+        let first = readers.iter().map(|reader| self.conversation_mailbox(reader.user, &reader.conversation, 0)).min();
+        let lane = self.chat.places.lane(first.unwrap_or(MailboxId([0; 16])));
+        let mut held = Some(lane.lock().await);
         let users: BTreeSet<UserId> = readers.iter().map(|reader| reader.user).collect();
         self.check_quota(&users, spoken.line.text.len() + 1000).await?;
         for _ in 0..ATTEMPTS {
-            match self.try_to_say(&spoken, &readers, leaves, &about).await {
+            let last = match held.take() {
+                Some(last) => last,
+                None => lane.lock().await,
+            };
+            match self.try_to_say(last, &spoken, &readers, leaves, &about).await {
                 Ok(accepted) => return Ok(accepted),
                 // A mailbox was deleted a moment ago: the next time it is another one.
                 Err(StoreError::Exists(_) | StoreError::NotFound("mailbox")) => {
@@ -257,8 +265,10 @@ impl Shared {
         Err(Error::new(ErrorKind::Unavailable, "the conversation is being deleted; try again later"))
     }
 
+    /// Holds the lane until the line has its place among all writes.
     async fn try_to_say(
         self: &Arc<Self>,
+        mut last: tokio::sync::MutexGuard<'_, Timestamp>,
         spoken: &Spoken,
         readers: &[Reader],
         leaves: Option<UserId>,
@@ -273,8 +283,6 @@ impl Shared {
             make.extend(new);
         }
         let domain = self.primary().map_err(unsealed)?;
-        let lane = self.chat.places.lane(mailboxes.iter().min().copied().unwrap_or(MailboxId([0; 16])));
-        let mut last = lane.lock().await;
         let at = Timestamp::now().max(*last);
         let content = spoken.content(at, &domain).map_err(|_| StoreError::Invalid("the line's address is too long"))?;
         let summary = mime::summarize(&content, at, Some(about.origin.clone()))
@@ -302,7 +310,7 @@ impl Shared {
             }
             None => None,
         };
-        let live = Arc::clone(&self.access.live);
+        let (live, shared) = (Arc::clone(&self.access.live), Arc::clone(self));
         let told: Vec<_> =
             readers.iter().zip(&mailboxes).map(|(reader, mailbox)| (reader.user, *mailbox, reader.own)).collect();
         let said = spoken.clone();
@@ -312,6 +320,8 @@ impl Shared {
                     live.tell(user, &ChatEvent::Line(Arc::new(said.chat_line(mailbox, *uid, at, own))));
                 }
             }
+            // In the order of the commits: the queue brings what is said on a network in the order in which it hears of it.
+            shared.queue.offered(jobs);
         }));
         let made: Vec<_> = make.iter().map(|new| new.record.user).collect();
         let write =
@@ -323,7 +333,6 @@ impl Shared {
         made.into_iter().for_each(|user| self.records_changed(user));
         let duplicate = matches!(written, Written::Spoken { duplicate: true });
         if !duplicate {
-            self.queue.offered(jobs);
             metrics::counter!("mesyx_lines_total").increment(1);
             let between = (&spoken.from, &spoken.to);
             self.trace.line(&self.instance, spoken.id, between, "a line of a conversation");

@@ -48,8 +48,9 @@ impl Shared {
     ) -> Result<Accepted, Error> {
         let domain = self.primary()?;
         let users: BTreeSet<UserId> = user.into_iter().collect();
-        self.check_quota(&users, spoken.line.text.len() + 1000).await?;
+        // The lane before anything else that is waited for: lines are stored in the order in which they were begun.
         let lane = group.lane.lock().await;
+        self.check_quota(&users, spoken.line.text.len() + 1000).await?;
         let now = group.now();
         if !now.is_alive() {
             return Err(Error::new(ErrorKind::NotFound, "the group is gone"));

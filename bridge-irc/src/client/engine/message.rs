@@ -374,12 +374,13 @@ impl Server {
         }
     }
 
-    /// Text from one of the services.
+    /// Text from one of the services. `*otr` speaks by NOTICE, as it does in stored lines: its words are about other conversations.
     pub(super) fn service_says(&mut self, id: ClientId, service: &str, lines: &[String]) {
         let source = format!("{service}!{}@{}", service.trim_start_matches('*'), self.facts.server);
         let nick = self.nick_of(id);
+        let command = if service == link::SERVICE_NICK { "NOTICE" } else { "PRIVMSG" };
         for line in lines {
-            let msg = Msg::new(source.clone(), "PRIVMSG").arg(nick.clone());
+            let msg = Msg::new(source.clone(), command).arg(nick.clone());
             for piece in with_text(&msg, &Text { text: line, ..Text::default() }, Caps::NONE) {
                 self.send(id, piece);
             }

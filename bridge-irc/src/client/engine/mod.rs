@@ -112,6 +112,8 @@ pub(super) struct Client {
     quit: Option<String>,
     /// The nick told to this client: on a bound connection that of the outside network.
     alias: Option<String>,
+    /// The user's nicks on networks outside, where the client is bound to none of them.
+    nicks: BTreeMap<String, String>,
 }
 
 /// The answer to one labeled command as it grows.
@@ -259,6 +261,7 @@ impl Server {
             markers: HashMap::new(),
             quit: None,
             alias: None,
+            nicks: BTreeMap::new(),
         };
         self.clients.insert(id, client);
         id

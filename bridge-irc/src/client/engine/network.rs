@@ -19,6 +19,16 @@ fn place(command: &str) -> Option<usize> {
     })
 }
 
+/// Where a nick of the network stands in a numeric (RFC 2812, section 5.1; WHOIS numerics of later servers).
+fn nick_place(numeric: &str) -> Option<usize> {
+    Some(match numeric {
+        "301" | "307" | "311" | "312" | "313" | "314" | "317" | "318" | "319" | "320" | "330" | "335" | "338"
+        | "341" | "369" | "378" | "379" | "401" | "406" | "441" | "443" | "671" => 1,
+        "352" => 5,
+        _ => return None,
+    })
+}
+
 impl Server {
     /// A command about a network outside; `None` where it is about this server.
     pub(super) fn outside(&mut self, id: ClientId, command: &Command) -> Option<Asks> {
@@ -98,19 +108,58 @@ impl Server {
             return Vec::new();
         }
         let connected = networks.iter().filter(|network| network.state == link::State::Connected);
-        connected
-            .map(|network| Ask::Network {
-                question: link::Ask::Channels { network: network.name.clone() },
-                context: network.name.clone(),
-            })
-            .collect()
+        let ask = |question, context: &str| Ask::Network { question, context: context.to_owned() };
+        let both = |network: &NetworkInfo| {
+            let name = network.name.clone();
+            [
+                ask(link::Ask::Presence { network: name.clone() }, &name),
+                ask(link::Ask::Channels { network: name.clone() }, &name),
+            ]
+        };
+        connected.flat_map(both).collect()
     }
 
-    /// A client bound to a network is told of the channels that the user is in there.
-    pub(super) fn enter_network(&mut self, id: ClientId, presence: &link::Presence, channels: &[link::Channel]) {
-        let Some(network) = self.clients.get(&id).and_then(|client| client.network.clone()) else { return };
-        let _ = presence;
+    /// A client bound to a network is told of the channels that the user is in there. What comes back is to be asked.
+    pub(super) fn enter_network(&mut self, id: ClientId, channels: &[link::Channel]) -> Asks {
+        let Some(network) = self.clients.get(&id).and_then(|client| client.network.clone()) else { return Vec::new() };
         self.show_channels(id, &network, channels);
+        self.names_asks(id, &network, channels)
+    }
+
+    /// Who is in the channels that a client was just shown.
+    fn names_asks(&self, id: ClientId, network: &str, channels: &[link::Channel]) -> Asks {
+        let joined = channels.iter().filter(|channel| channel.joined && !self.caps(id).has(caps::NO_IMPLICIT_NAMES));
+        let ask = |channel: &link::Channel| Ask::Network {
+            question: link::Ask::Names { network: network.to_owned(), channel: channel.name.clone() },
+            context: "NAMES".into(),
+        };
+        joined.map(ask).collect()
+    }
+
+    /// Whether a nick on a network is the user's own there.
+    fn is_own(&self, id: ClientId, network: &str, nick: &str) -> bool {
+        let Some(client) = self.clients.get(&id) else { return false };
+        match &client.network {
+            Some(_) => fold(nick) == fold(&self.nick_of(id)),
+            None => client.nicks.get(network).is_some_and(|own| fold(own) == fold(nick)),
+        }
+    }
+
+    /// A nick of a network as a client sees it; the user's own is the one that the client has here.
+    fn outer_nick(&self, id: ClientId, network: &str, nick: &str) -> String {
+        if self.is_own(id, network, nick) { self.nick_of(id) } else { self.outer(id, network, nick) }
+    }
+
+    /// The user has this nick on a network.
+    fn own_nick_is(&mut self, id: ClientId, network: &str, nick: &str) {
+        if let Some(client) = self.clients.get_mut(&id)
+            && !nick.is_empty()
+        {
+            match client.network {
+                Some(_) => client.alias = Some(nick.to_owned()),
+                None => drop(client.nicks.insert(network.to_owned(), nick.to_owned())),
+            }
+        }
     }
 
     fn show_channels(&mut self, id: ClientId, network: &str, channels: &[link::Channel]) {
@@ -180,15 +229,9 @@ impl Server {
             link::Ask::Channels { network } => {
                 let channels = link::Channel::of(&answer);
                 self.show_channels(id, network, &channels);
-                let joined =
-                    channels.iter().filter(|channel| channel.joined && !self.caps(id).has(caps::NO_IMPLICIT_NAMES));
-                return joined
-                    .map(|channel| Ask::Network {
-                        question: link::Ask::Names { network: network.clone(), channel: channel.name.clone() },
-                        context: "NAMES".into(),
-                    })
-                    .collect();
+                return self.names_asks(id, network, &channels);
             }
+            link::Ask::Presence { network } => self.own_nick_is(id, network, &link::Presence::of(&answer).nick),
             link::Ask::Names { network, channel } => self.outside_names(id, network, channel, &answer),
             link::Ask::Networks => {
                 let all = NetworkInfo::of(&answer);
@@ -211,7 +254,7 @@ impl Server {
         let shown = self.outer(id, network, channel);
         let names: Vec<String> = link::Member::of(answer)
             .into_iter()
-            .map(|member| format!("{}{}", member.signs, self.outer(id, network, &member.nick)))
+            .map(|member| format!("{}{}", member.signs, self.outer_nick(id, network, &member.nick)))
             .collect();
         for some in names.chunks(15) {
             self.numeric(id, "353", ["=", &shown, &some.join(" ")]);
@@ -223,11 +266,24 @@ impl Server {
     fn reply(&mut self, id: ClientId, network: &str, reply: Reply) {
         let own = self.nick_of(id);
         let numeric = reply.command.len() == 3 && reply.command.bytes().all(|byte| byte.is_ascii_digit());
+        let nick_at = nick_place(&reply.command);
+        let names = reply.command == "353";
         let mut msg = Msg::new(self.facts.server.clone(), reply.command);
         let last = reply.parameters.len().saturating_sub(1);
         for (at, param) in reply.parameters.into_iter().enumerate() {
             let param = match at {
                 0 if numeric => own.clone(),
+                at if Some(at) == nick_at && at < last && !channel_like(&param) => self.outer_nick(id, network, &param),
+                at if at == last && names => {
+                    let words = param.split_whitespace().map(|word| {
+                        let signs = word.len() - word.trim_start_matches(['~', '&', '@', '%', '+', '!']).len();
+                        let (nick, host) = word[signs..]
+                            .split_once('!')
+                            .map_or((&word[signs..], ""), |(nick, _)| (nick, &word[signs + nick.len()..]));
+                        format!("{}{}{host}", &word[..signs], self.outer_nick(id, network, nick))
+                    });
+                    words.collect::<Vec<_>>().join(" ")
+                }
                 at if at < last && channel_like(&param) => self.outer(id, network, &param),
                 at if at < last && (param.is_empty() || param.contains(' ') || param.starts_with(':')) => {
                     "*".to_owned()
@@ -249,25 +305,26 @@ impl Server {
             return Vec::new();
         }
         let who = |who: &Who| {
+            if self.is_own(id, network, &who.nick) {
+                return self.own_mask(id);
+            }
             let nick = self.outer(id, network, if who.nick.is_empty() { network } else { &who.nick });
             match who.user.is_empty() || who.host.is_empty() {
                 true => nick,
                 false => format!("{nick}!{}@{}", who.user, who.host),
             }
         };
-        let name = |name: &str| self.outer(id, network, name);
+        let name = |name: &str| {
+            if channel_like(name) { self.outer(id, network, name) } else { self.outer_nick(id, network, name) }
+        };
         let caps = self.caps(id);
         let msg = match news {
             News::Connected { nick } => {
-                if bound.is_some() {
-                    let old = self.own_mask(id);
-                    let changed = self.nick_of(id) != nick;
-                    if let Some(client) = self.clients.get_mut(&id) {
-                        client.alias = Some(nick.clone());
-                    }
-                    if changed {
-                        self.send(id, Msg::new(old, "NICK").arg(nick));
-                    }
+                let old = self.own_mask(id);
+                let changed = bound.is_some() && self.nick_of(id) != nick;
+                self.own_nick_is(id, network, &nick);
+                if changed {
+                    self.send(id, Msg::new(old, "NICK").arg(nick));
                 }
                 return self.notice(id, &format!("Connected to {network}"));
             }
@@ -276,9 +333,8 @@ impl Server {
                 return vec![Ask::Network { question: link::Ask::Networks, context: "NETWORKS".into() }];
             }
             News::Join { channel, who: person, account, realname } => {
-                let own = bound.is_some() && fold(&person.nick) == fold(&self.nick_of(id));
-                let source = if own { self.own_mask(id) } else { who(&person) };
-                let msg = self.join_msg(id, &source, &name(&channel), &account, &realname);
+                let own = self.is_own(id, network, &person.nick);
+                let msg = self.join_msg(id, &who(&person), &name(&channel), &account, &realname);
                 self.send(id, msg);
                 if own {
                     let question = link::Ask::Names { network: network.to_owned(), channel };
@@ -309,12 +365,14 @@ impl Server {
                 return Vec::new();
             }
             News::Nick { who: person, nick } => {
+                let own = self.is_own(id, network, &person.nick);
                 let msg = Msg::new(who(&person), "NICK").arg(name(&nick));
-                if bound.is_some()
-                    && fold(&person.nick) == fold(&self.nick_of(id))
-                    && let Some(client) = self.clients.get_mut(&id)
-                {
-                    client.alias = Some(nick);
+                if own {
+                    self.own_nick_is(id, network, &nick);
+                    // A client that is bound to no network has one nick everywhere.
+                    if bound.is_none() {
+                        return Vec::new();
+                    }
                 }
                 msg
             }

@@ -364,8 +364,8 @@ impl Server {
         self.count_people();
         self.welcome(id);
         let mut asks: Asks = self.enter_asks(id, &networks);
-        if let Some((presence, channels)) = bound {
-            self.enter_network(id, &presence, &channels);
+        if let Some((_, channels)) = bound {
+            asks.extend(self.enter_network(id, &channels));
         } else {
             let keys: Vec<String> =
                 self.people.get(&pid).map_or_else(Vec::new, |p| p.channels.iter().cloned().collect());

@@ -185,8 +185,7 @@ impl Actor {
         let dialling = async move {
             let (mut target, mut identity) = plan.with_secrets(&*host).await?;
             if let Some(port) = upgrade {
-                (target.port, identity.tls) = (port, true);
-                target.tls.get_or_insert(super::dial::Trust::System);
+                (target.port, target.tls, identity.tls) = (port, true, true);
             }
             let (stream, protection) = dial(&target).await?;
             Ok(Some((stream, protection, identity)))

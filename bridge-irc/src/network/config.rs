@@ -68,7 +68,8 @@ pub struct NetworkConfig {
     pub account: String,
     /// Name of the stored secret with the password for SASL PLAIN; a `{user}` at its end stands for the login name.
     pub password_secret: Option<String>,
-    /// Name of the stored secret with the client certificate and its private key (PEM) for SASL EXTERNAL; `{user}` as above.
+    /// Name of the stored secret with the client certificate and its private key (PEM), for SASL EXTERNAL and for networks that know
+    /// users by it without; `{user}` as above.
     pub certificate_secret: Option<String>,
     /// Name of the stored secret with the server's password (PASS); `{user}` as above.
     pub pass_secret: Option<String>,

@@ -25,7 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Target {
     pub(crate) host: String,
     pub(crate) port: u16,
-    pub(crate) tls: Option<Trust>,
+    pub(crate) tls: bool,
+    /// Whom to believe where there is TLS.
+    pub(crate) trust: Trust,
     /// PEM of a certificate and its key.
     pub(crate) certificate: Option<Secret>,
     /// Private, loopback and link-local addresses are allowed.
@@ -60,13 +62,11 @@ pub(crate) async fn dial(target: &Target) -> Result<(Box<dyn Stream>, Protection
         match timeout(PATIENCE, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 let _ = stream.set_nodelay(true);
-                return match &target.tls {
-                    None => Ok((Box::new(stream), Protection::None)),
-                    Some(trust) => {
-                        let shaken = timeout(PATIENCE, handshake(stream, target, trust)).await;
-                        shaken.map_err(|_| late("the TLS handshake"))?.map_err(|why| format!("{host}:{port}: {why}"))
-                    }
-                };
+                if !target.tls {
+                    return Ok((Box::new(stream), Protection::None));
+                }
+                let shaken = timeout(PATIENCE, handshake(stream, target)).await;
+                return shaken.map_err(|_| late("the TLS handshake"))?.map_err(|why| format!("{host}:{port}: {why}"));
             }
             Ok(Err(error)) => why = format!("{address}: {error}"),
             Err(_) => why = late("connecting"),
@@ -75,8 +75,8 @@ pub(crate) async fn dial(target: &Target) -> Result<(Box<dyn Stream>, Protection
     Err(why)
 }
 
-async fn handshake(stream: TcpStream, target: &Target, trust: &Trust) -> Result<(Box<dyn Stream>, Protection), String> {
-    let (trust, certificate) = (trust.clone(), target.certificate.clone());
+async fn handshake(stream: TcpStream, target: &Target) -> Result<(Box<dyn Stream>, Protection), String> {
+    let (trust, certificate) = (target.trust.clone(), target.certificate.clone());
     // Reads files.
     let config = tokio::task::spawn_blocking(move || config(&trust, certificate.as_ref())).await;
     let config = config.map_err(|error| error.to_string())??;

@@ -38,6 +38,9 @@ pub(crate) struct UserRecord {
     pub(crate) id: Option<mesyx_sdk::UserId>,
     pub(crate) name: String,
     pub(crate) address: String,
+    /// The user's main address in mail, once the user has asked anything; empty before.
+    #[serde(default)]
+    pub(crate) mail: String,
     /// What the user set, by network.
     pub(crate) networks: BTreeMap<String, NetworkRecord>,
 }
@@ -70,12 +73,19 @@ pub(crate) struct Plan {
 
 impl UserRecord {
     pub(crate) fn new(name: &str, address: &MailAddress) -> Self {
-        Self { id: None, name: name.to_owned(), address: address.to_string(), networks: BTreeMap::new() }
+        Self {
+            id: None,
+            name: name.to_owned(),
+            address: address.to_string(),
+            mail: String::new(),
+            networks: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn meet(&mut self, user: &User) -> bool {
-        let news = self.id != Some(user.id) || self.name != user.name;
-        self.id = Some(user.id);
+        let mail = user.address.to_string();
+        let news = self.id != Some(user.id) || self.name != user.name || self.mail != mail;
+        (self.id, self.mail) = (Some(user.id), mail);
         self.name.clone_from(&user.name);
         news
     }
@@ -187,8 +197,8 @@ pub(crate) fn plan(config: &IrcNetworkConfig, user: &UserRecord, network: &str) 
         }),
     };
     let names = [
-        named(|network| &network.certificate_secret)
-            .filter(|_| own("certificate").is_none() && mode == SaslMode::External),
+        // Shown to every server that asks: some networks know their users by it, without SASL.
+        named(|network| &network.certificate_secret).filter(|_| own("certificate").is_none()),
         named(|network| &network.password_secret).filter(|_| own("password").is_none() && mode == SaslMode::Plain),
         named(|network| &network.pass_secret).filter(|_| own("pass").is_none()),
     ];
@@ -243,11 +253,12 @@ pub(crate) fn plan(config: &IrcNetworkConfig, user: &UserRecord, network: &str) 
         version: "Mesyx".to_owned(),
         nick,
     };
-    let certificate = secret("certificate").filter(|_| mode == SaslMode::External);
+    let certificate = secret("certificate");
+    let trust = trust.unwrap_or(Trust::System);
     let private = operator.is_some() || config.private_addresses;
     Ok(Plan {
         network: network.to_owned(),
-        target: Target { host, port, tls: tls.then(|| trust.unwrap_or(Trust::System)), certificate, private },
+        target: Target { host, port, tls, trust, certificate, private },
         identity,
         named: names,
         connect: enabled && !record.down,
@@ -268,7 +279,7 @@ impl Plan {
         if let (Some(name), Some(Sasl::Plain { password, .. })) = (password, &mut identity.sasl) {
             *password = fetch(host, name).await?;
         }
-        if identity.sasl.is_some() && target.tls.is_none() {
+        if identity.sasl.is_some() && !target.tls {
             return Err(
                 "a login without TLS would show the password to everybody on the way: set tls to 1, or sasl to none"
                     .to_owned(),

@@ -1,6 +1,6 @@
 //! The bridge `irc-network` against ngircd, and its OTR against libotr, python3-potr and irssi's plugin on that network.
 //!
-//! The programs come from Debian: ngircd, irssi, irssi-plugin-otr, tmux, gcc, libotr5-dev, python3-potr. Without them these tests fail,
+//! The programs come from Debian: ngircd, openssl, irssi, irssi-plugin-otr, tmux, gcc, libotr5-dev, python3-potr. Without them these tests fail,
 //! unless `MESYX_SKIP_PEERS=1` leaves them out.
 #![allow(
     clippy::unwrap_used,
@@ -15,3 +15,4 @@ mod irssi;
 mod network;
 mod otr;
 mod support;
+mod tls;

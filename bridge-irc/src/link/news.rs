@@ -204,7 +204,7 @@ pub enum News {
         /// The answer.
         text: String,
     },
-    /// A word of [`super::SERVICE_NICK`], such as on a conversation that became private. What must not be missed is stored as a line too.
+    /// A word of [`super::SERVICE_NICK`] in passing, such as on fresh keys. What must not be missed is stored as a line instead.
     Service {
         /// The nick that it is about; empty for none.
         peer: String,

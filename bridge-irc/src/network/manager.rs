@@ -347,13 +347,9 @@ impl Manager {
     /// Brings a line to its recipients.
     pub(crate) async fn deliver(&self, job: &Delivery) -> Vec<Outcome> {
         let failed = |why: &str| Outcome::Failed { why: why.to_owned() };
-        let speaker = match &job.from {
-            Some(Address::Mesyx(mesyx)) => Some(mesyx.user.clone()),
-            Some(Address::Mail(mail)) => Some(mail.clone()),
-            _ => None,
-        };
-        let Some(speaker) = speaker else {
-            return vec![failed("only users of this exchange speak on IRC"); job.recipients.len()];
+        let Some(speaker) = self.speaker(job.from.as_ref()).await else {
+            let why = "only users of this exchange speak on IRC, each by the own chat address";
+            return vec![failed(why); job.recipients.len()];
         };
         let Some((_, line)) = Line::from_content(&job.content, self.host.domain()) else {
             return vec![failed("this is no line that could be said on IRC"); job.recipients.len()];
@@ -379,6 +375,25 @@ impl Manager {
             });
         }
         outcomes
+    }
+
+    /// Whose connection a line goes by: the user's with that chat address. A mail address is that of a user who is known here, or of nobody:
+    /// it never makes another user.
+    async fn speaker(&self, from: Option<&Address>) -> Option<MailAddress> {
+        match from? {
+            Address::Mesyx(mesyx) => {
+                let own = &mesyx.user;
+                let user = own.domain() == self.host.domain() && !own.local().starts_with('#');
+                user.then(|| own.clone())
+            }
+            Address::Mail(mail) => {
+                let users = self.users.lock().await;
+                let mail = key_of(mail);
+                let found = users.values().find(|entry| entry.record.mail.to_lowercase() == mail);
+                found.map(|entry| entry.address.clone())
+            }
+            _ => None,
+        }
     }
 
     async fn begin(

@@ -56,6 +56,17 @@ async fn joins_talks_and_asks() {
     bob.wait("\u{1}ACTION waves back\u{1}").await;
     assert_eq!(al.lines().len(), 3);
 
+    // By whatever address it was sent, it goes by the one connection of its speaker; who is nobody here has none.
+    let mail = Address::Mail(al.user.address.clone());
+    assert!(matches!(al.say_as(mail, "#a", Line::say("by mail")).await, Outcome::Delivered { .. }));
+    assert!(bob.wait("by mail").await.starts_with(":al!"));
+    for from in ["joe@example.net", "mesyx:al@example.net", "mesyx:#a@example.org", "irc:net/bob"] {
+        let outcome = al.say_as(from.parse().unwrap(), "#a", Line::say("not mine")).await;
+        assert!(matches!(&outcome, Outcome::Failed { why } if why.contains("only users")), "{from}: {outcome:?}");
+    }
+    bob.send("LUSERS").await;
+    assert!(bob.wait(" 265 ").await.contains(" 2 "), "al and bob");
+
     // A channel that al is not in is joined by writing to it.
     bob.join("#new").await;
     al.says("#new", "may I?").await;

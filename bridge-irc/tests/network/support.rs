@@ -38,7 +38,7 @@ impl Ngircd {
         let config = dir.path().join("ngircd.conf");
         let text = format!(
             "[Global]\nName = {name}.example\nInfo = test\nListen = 127.0.0.1\nPorts = {port}\nMotdPhrase = \"hello\"\n\
-             [Limits]\nMaxConnectionsIP = 0\nMaxJoins = 0\nPingTimeout = 120\nPongTimeout = 20\nConnectRetry = 5\nMaxNickLength = 20\n\
+             [Limits]\nMaxConnectionsIP = 0\nMaxJoins = 0\nPingTimeout = 120\nPongTimeout = 20\nConnectRetry = 5\nMaxNickLength = 20\nMaxPenaltyTime = 0\n\
              [Options]\nDNS = no\nIdent = no\nPAM = no\nDefaultUserModes = \n{more}\n"
         );
         std::fs::write(&config, text).unwrap();
@@ -246,8 +246,13 @@ impl Bridged {
 
     /// Says a text, and tells how it fared.
     pub async fn say(&self, target: &str, line: Line) -> Outcome {
-        let to: Address = format!("irc:net/{target}").parse().unwrap();
         let from = chat::address_of(&self.user, self.host.domain()).unwrap();
+        self.say_as(from, target, line).await
+    }
+
+    /// The same, from another address.
+    pub async fn say_as(&self, from: Address, target: &str, line: Line) -> Outcome {
+        let to: Address = format!("irc:net/{target}").parse().unwrap();
         let id = MessageId::random();
         let now = Timestamp::now();
         let headers = LineHeaders { id, from: from.clone(), nick: "al".into(), to: to.clone(), at: now };
@@ -270,6 +275,14 @@ impl Bridged {
             (headers, line, envelope.origin.protection)
         };
         self.host.accepted().into_iter().map(read).collect()
+    }
+
+    /// What the service nick told: in passing, and in lines that are stored.
+    pub fn words(&self) -> Vec<String> {
+        let signals = self.host.signals().into_iter().filter(|signal| signal.name == "service");
+        let passing = signals.map(|signal| signal.args.last().cloned().unwrap_or_default());
+        let stored = self.lines().into_iter().filter(|(headers, ..)| headers.from.to_string() == "irc:net/-otr-");
+        passing.chain(stored.map(|(_, line, _)| line.text)).collect()
     }
 
     /// The stored line with this text.

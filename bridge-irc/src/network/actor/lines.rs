@@ -7,13 +7,11 @@ use crate::network::intake::Item;
 use crate::network::proto::Said;
 use mesyx_sdk::address::CaseMapping;
 use mesyx_sdk::{
-    Address, Content, Conversation, Dsn, Envelope, Importance, IrcAddress, Kind, Line, LineHeaders, MessageId,
-    MesyxAddress, Origin, Protection, Recipient, Style, Timestamp, Verb,
+    Address, Conversation, Dsn, Envelope, Importance, IrcAddress, Kind, Line, LineHeaders, MessageId, MesyxAddress,
+    Origin, Protection, Recipient, Style, Timestamp, Verb,
 };
 use std::time::Instant;
 
-/// The header by which a mail program shows that a line was private.
-const HEADER: &str = "Mesyx-Protection";
 /// How far a server's clock may be ahead of ours before its word on the time is not taken.
 const AHEAD: i64 = 60_000;
 
@@ -93,8 +91,10 @@ impl Actor {
 
     /// A word of the bridge on a nick.
     pub(super) async fn word(&self, nick: &str, text: String, lasting: bool) {
-        self.news(News::Service { peer: nick.to_owned(), text: text.clone() }).await;
-        if lasting {
+        if !lasting {
+            self.news(News::Service { peer: nick.to_owned(), text }).await;
+        } else {
+            // Stored, it comes to clients that are there as every line does: not by a signal too.
             let draft = Draft {
                 channel: None,
                 nick: nick.to_owned(),
@@ -156,7 +156,7 @@ impl Actor {
             sent: Some(at),
             received: now,
             importance: Importance::Normal,
-            content: marked(content, &draft.protection),
+            content,
             origin: Origin {
                 bridge: String::new(),
                 network: network.clone(),
@@ -169,15 +169,6 @@ impl Actor {
             dsn: Dsn::default(),
         })
     }
-}
-
-/// The line with a header that says how it was protected.
-fn marked(content: Content, protection: &Protection) -> Content {
-    let Protection::Otr { verified } = protection else { return content };
-    let word = if *verified { "otr verified" } else { "otr unverified" };
-    let mut bytes = format!("{HEADER}: {word}\r\n").into_bytes();
-    bytes.extend_from_slice(&content);
-    Content::from(bytes)
 }
 
 /// A nick as an address takes it: some networks let relays have nicks that no client could take.

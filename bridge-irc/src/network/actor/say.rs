@@ -2,7 +2,7 @@
 
 use super::down::deferred;
 use super::{Actor, Say};
-use crate::link::News;
+use crate::link::{News, Who};
 use crate::network::actor::up::Live;
 use crate::network::otr::{Told, Took};
 use crate::network::proto::{Fate, Which};
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 /// A text under way.
 pub(super) struct Pending {
     id: MessageId,
+    target: String,
     pub(super) done: Option<oneshot::Sender<Outcome>>,
     /// Parts whose fate is open.
     open: usize,
@@ -57,6 +58,7 @@ impl Actor {
             number,
             Pending {
                 id,
+                target: target.clone(),
                 done: Some(done),
                 open: 1,
                 failed: None,
@@ -68,17 +70,16 @@ impl Actor {
         );
         let private = !live.engine.is_channel(&target) && self.desk.concerned_by(&target, verb);
         if !private {
-            self.plain(live, number, &target, verb, &text);
-            return;
+            return self.plain(live, number, &target, verb, &text).await;
         }
         let room = live.engine.room("PRIVMSG", &target);
         if text.split('\n').all(str::is_empty) {
-            return self.finish(number, Fate::Refused("there is nothing in it to send".to_owned()));
+            return self.resolve(number, Fate::Refused("there is nothing in it to send".to_owned())).await;
         }
         for line in text.split('\n').filter(|line| !line.is_empty()) {
             self.open(number);
             match self.desk.send(&target, line, verb == Verb::Action, number, room, now) {
-                Ok((Took::Clear, told)) if told.is_empty() => self.plain(live, number, &target, verb, line),
+                Ok((Took::Clear, told)) if told.is_empty() => self.plain(live, number, &target, verb, line).await,
                 Ok((took, told)) => {
                     if took != Took::Clear
                         && let Some(pending) = self.pending.get_mut(&number)
@@ -101,12 +102,12 @@ impl Actor {
     }
 
     /// A part goes out as it is.
-    fn plain(&mut self, live: &mut Live, number: u64, target: &str, verb: Verb, text: &str) {
+    async fn plain(&mut self, live: &mut Live, number: u64, target: &str, verb: Verb, text: &str) {
         self.next += 1;
         let job = self.next;
         match live.engine.say(job, target, verb, text) {
             Ok(()) => self.carry(live, job, vec![number]),
-            Err(why) => self.finish(number, Fate::Refused(why)),
+            Err(why) => self.resolve(number, Fate::Refused(why)).await,
         }
     }
 
@@ -176,33 +177,35 @@ impl Actor {
 
     /// The fate of one part of a text is known.
     async fn resolve(&mut self, number: u64, fate: Fate) {
-        let sent = self.pending.get(&number).map(|pending| (pending.id, pending.otr));
+        let Some(pending) = self.pending.get(&number) else { return };
+        let (id, otr, target) = (pending.id, pending.otr, pending.target.clone());
         let msgid = match &fate {
             Fate::Taken { msgid } => msgid.clone().unwrap_or_default(),
             _ => String::new(),
         };
-        let delivered = self.settle(number, fate);
-        if let (true, Some((id, otr))) = (delivered, sent) {
-            self.news(News::Sent { id, otr, msgid }).await;
+        match self.settle(number, fate) {
+            Some(Outcome::Delivered { .. }) => self.news(News::Sent { id, otr, msgid }).await,
+            // The queue writes a mail on it; who is there is told at once.
+            Some(Outcome::Failed { why }) => {
+                let text = format!("To {target}: {why}");
+                self.news(News::Notice { who: Who::default(), text }).await;
+            }
+            _ => {}
         }
     }
 
-    fn finish(&mut self, number: u64, fate: Fate) {
-        self.settle(number, fate);
-    }
-
-    /// Whether the whole text is out by this.
-    fn settle(&mut self, number: u64, fate: Fate) -> bool {
-        let Some(pending) = self.pending.get_mut(&number) else { return false };
+    /// What became of the whole text, where that is known by this.
+    fn settle(&mut self, number: u64, fate: Fate) -> Option<Outcome> {
+        let pending = self.pending.get_mut(&number)?;
         pending.open = pending.open.saturating_sub(1);
         match fate {
             Fate::Taken { msgid } => pending.msgid = pending.msgid.take().or(msgid),
             fate => pending.failed = pending.failed.take().or(Some(fate)),
         }
         if pending.open > 0 {
-            return false;
+            return None;
         }
-        let Some(Pending { done: Some(done), failed, msgid, .. }) = self.pending.remove(&number) else { return false };
+        let Pending { done: Some(done), failed, msgid, .. } = self.pending.remove(&number)? else { return None };
         let outcome = match failed {
             None | Some(Fate::Taken { .. }) => Outcome::Delivered { remote_id: msgid, dsn: false },
             Some(Fate::Refused(why)) => Outcome::Failed { why },
@@ -213,8 +216,8 @@ impl Actor {
         let delivered = matches!(outcome, Outcome::Delivered { .. });
         metrics::counter!("mesyx_irc_texts_sent_total", "delivered" => if delivered { "yes" } else { "no" })
             .increment(1);
-        let _ = done.send(outcome);
-        delivered
+        let _ = done.send(outcome.clone());
+        Some(outcome)
     }
 
     /// Texts whose time is over, while there is a connection: taken back where none of it was written.

@@ -355,6 +355,9 @@ fn the_pace_is_kept_and_pongs_go_before() {
     assert!(seconds >= 190, "{seconds}");
 }
 
+/// What would be a second line or another parameter, where it was written as it is.
+const HOSTILE: &str = "[a-c#:,!@ \r\n\u{0}\u{1}é]{0,12}";
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -381,7 +384,7 @@ proptest! {
 
     /// No text, target or parameter becomes a second command.
     #[test]
-    fn nothing_becomes_a_second_command(target in any::<String>(), text in any::<String>(), more in any::<String>()) {
+    fn nothing_becomes_a_second_command(target in HOSTILE, text in HOSTILE, more in HOSTILE) {
         let mut server = Server::ready(identity(), "CHANTYPES=#");
         let _ = server.engine.say(1, &target, Verb::Say, &text);
         let _ = server.engine.say_lines(2, &target, &[text.clone().into_bytes()]);
@@ -395,6 +398,61 @@ proptest! {
             let line = Line::parse(line, FROM_NETWORK).unwrap();
             prop_assert!(["PRIVMSG", "TOPIC", "PING", "AWAY"].iter().any(|command| line.is(command)));
             prop_assert!(!line.is("TOPIC") || line.parameters.len() == 2);
+        }
+    }
+
+    /// Nothing that a user or the operator set, and no parameter of any command, becomes a second line or another command.
+    #[test]
+    fn no_field_and_no_parameter_becomes_a_second_line(
+        fields in proptest::collection::vec(HOSTILE, 10),
+        parameters in proptest::collection::vec(HOSTILE, 0..4),
+        command in proptest::sample::select(crate::link::COMMANDS.to_vec()),
+    ) {
+        let field = |at: usize| fields[at].clone();
+        let id = Identity {
+            nick: field(0),
+            altnicks: vec![field(1)],
+            username: field(2),
+            realname: field(3),
+            pass: Some(Secret::from(field(4))),
+            sasl: Some(Sasl::Plain { account: field(5), password: Secret::from(field(6)) }),
+            channels: vec![(field(7), Some(field(8))), ("#good".into(), None)],
+            ..identity()
+        };
+        let mut server = Server::new(id.clone());
+        let mut lines = Vec::new();
+        let mut drain = |server: &mut Server| {
+            while let Some(bytes) = server.engine.next_bytes(server.now) {
+                lines.push(bytes);
+            }
+        };
+        drain(&mut server);
+        server.send(":irc.x 433 * al :taken\n:irc.x CAP * LS :sasl batch\n:irc.x CAP * ACK :sasl\n:irc.x CAP * ACK :batch\nAUTHENTICATE +");
+        drain(&mut server);
+        server.send(":irc.x 903 al :ok\n:irc.x 001 al :hi\n:irc.x 422 al :no motd");
+        drain(&mut server);
+        server.engine.change(Identity { nick: field(9), channels: vec![(field(8), Some(field(7)))], ..id }, server.now);
+        let _ = server.engine.ask(1, command, &parameters, Which::All);
+        let join: Vec<String> = parameters.iter().take(2).cloned().collect();
+        let _ = server.engine.ask(2, "JOIN", &join, Which::Errors);
+        for _ in 0..4 {
+            drain(&mut server);
+            server.send(":irc.x PONG irc.x :mesyx-1\n:irc.x PONG irc.x :mesyx-2\n:irc.x PONG irc.x :mesyx-3");
+        }
+        server.engine.part(&field(7), &field(3));
+        server.engine.typing(&field(0), "active");
+        server.engine.quit(&field(3));
+        drain(&mut server);
+        let own = [
+            "CAP", "PASS", "NICK", "USER", "AUTHENTICATE", "USERHOST", "JOIN", "MODE", "ISON", "PING", "PART", "TAGMSG",
+            "QUIT", command,
+        ];
+        for bytes in lines {
+            let line = bytes.strip_suffix(b"\r\n").unwrap();
+            prop_assert!(!line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
+            let line = Line::parse(line, FROM_NETWORK).unwrap();
+            prop_assert!(own.iter().any(|command| line.is(command)), "{:?}", line);
+            prop_assert!(!line.is("NICK") || command == "NICK" || line.parameters.len() == 1);
         }
     }
 

@@ -26,6 +26,7 @@ mod dkim;
 mod dns;
 mod http;
 mod irc;
+mod irc_networks;
 mod keysets;
 mod kill;
 mod loops;

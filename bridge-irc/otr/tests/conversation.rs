@@ -206,6 +206,19 @@ fn a_start_after_the_end_holds_texts_until_the_peer_answers() {
 }
 
 #[test]
+fn a_start_while_keys_are_exchanged_asks_for_no_second_exchange() {
+    let mut pair = Pair::new(Config::default(), Config::default());
+    let (_, offer) = pair.a.send(b"hello", pair.now).unwrap();
+    let commitment = pair.b.receive(&offer.lines[0], pair.now);
+    let key = pair.a.receive(&commitment.lines[0], pair.now);
+    assert!(pair.a.start(pair.now).unwrap().lines.is_empty());
+    // An exchange that stands still is given up for another.
+    assert_eq!(pair.a.start(pair.now + limits::QUERY_INTERVAL).unwrap().lines.len(), 1);
+    pair.a_sends(key);
+    assert!(matches!(pair.a.state(), SessionState::Private(_)));
+}
+
+#[test]
 fn refreshing_keeps_the_conversation() {
     let mut pair = Pair::private(Config::default(), Config::default());
     pair.a_says(b"one");

@@ -2,7 +2,7 @@
 
 mod incoming;
 
-use crate::auth::Commitment;
+use crate::auth::{Auth, Commitment};
 use crate::event::{Config, Event, Output, Policy, Sent, Text, TextId};
 use crate::fragment::{self, Collector};
 use crate::identity::{Fingerprint, Identity, InstanceTag};
@@ -175,7 +175,7 @@ impl Session {
     }
 
     /// Asks the peer for a private conversation, or for fresh keys in the one that runs. Until the peer has answered,
-    /// texts are held.
+    /// texts are held. While a key exchange moves, no line asks for another: libotr loses the conversation over two at once.
     ///
     /// # Errors
     /// [`Error::PolicyOff`]; [`Error::TooManyExchanges`].
@@ -192,6 +192,13 @@ impl Session {
             }
         }
         self.expects = true;
+        let moves = |instance: &Instance| {
+            let answered = matches!(instance.auth, Auth::AwaitReveal(_) | Auth::AwaitSignature(_));
+            answered && now.saturating_duration_since(instance.auth_moved) < limits::QUERY_INTERVAL
+        };
+        if self.instances.iter().any(moves) {
+            return Ok(Output::default());
+        }
         self.last_query = Some(now);
         Ok(Output {
             lines: vec![line::our_query(&self.config.query_sentence, self.config.max_line)],

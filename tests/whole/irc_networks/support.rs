@@ -306,10 +306,9 @@ impl Irssi {
     }
 
     /// Ends irssi, and gives its home back.
-    pub fn end(self) -> tempfile::TempDir {
+    pub fn end(mut self) -> tempfile::TempDir {
         self.tmux(&["kill-server"]);
-        let home = std::mem::replace(&mut { self }.home, tempfile::tempdir().unwrap());
-        home
+        std::mem::replace(&mut self.home, tempfile::tempdir().unwrap())
     }
 }
 

@@ -257,26 +257,20 @@ fn irssi_is_on_the_network_through_the_exchange() {
 }
 
 /// What is to be done for a peer in irssi with its OTR plugin, called bob, on the network.
-fn irssi_with_otr(network: &Ngircd, home: Option<tempfile::TempDir>) -> Irssi {
+fn irssi_with_otr(network: &Ngircd) -> Irssi {
     let startup = format!("load otr\nconnect -nocap 127.0.0.1 {}", network.port);
-    let known = home.is_some();
-    let home = home.unwrap_or_else(|| {
-        let home = tempfile::tempdir().unwrap();
-        let core = "real_name = \"peer\"; user_name = \"peer\"; nick = \"peer\";";
-        std::fs::write(home.path().join("config"), format!("settings = {{ core = {{ {core} }}; }};\n")).unwrap();
-        home
-    });
+    let home = tempfile::tempdir().unwrap();
+    let core = "real_name = \"peer\"; user_name = \"peer\"; nick = \"peer\";";
+    std::fs::write(home.path().join("config"), format!("settings = {{ core = {{ {core} }}; }};\n")).unwrap();
     let irssi = Irssi::at(home, &startup, &[]);
     let mut look = Talker::outside(network.port, "look");
     until("irssi connects", || {
         look.send("ISON peer");
         look.hears(" 303 ").contains("peer")
     });
-    if !known {
-        // The plugin has its keys under irssi's name for the connection: what stands before the first dot of the address.
-        irssi.type_line("/otr genkey 127");
-        irssi.see("completed");
-    }
+    // The plugin has its keys under irssi's name for the connection: what stands before the first dot of the address.
+    irssi.type_line("/otr genkey 127");
+    irssi.see("completed");
     irssi
 }
 
@@ -298,19 +292,13 @@ fn ask(client: &mut Talker, command: &str, wanted: &str) -> String {
 #[test]
 fn otr_is_driven_from_the_users_own_client_to_irssi_outside() {
     let network = Ngircd::start();
-    let mut exchange = Exchange::start(network.port, (50, 20));
+    let exchange = Exchange::start(network.port, (50, 20));
     let mut alice = exchange.client("alice/net@desk", "echo-message");
     alice.hears("JOIN #chan");
     ask(&mut alice, "help", "status [NICK]");
     ask(&mut alice, "status", "No private conversations on net");
-    let ours =
-        |text: &str| text.lines().find_map(|line| line.split_once("Yours on net: ")).unwrap().1.trim().to_owned();
-    let mut print = String::new();
-    until("the key is made", || {
-        print = ours(&ask(&mut alice, "fingerprints", "Yours on net"));
-        !print.contains("not made")
-    });
-    let peer = irssi_with_otr(&network, None);
+    until("the key is made", || !ask(&mut alice, "fingerprints", "Yours on net").contains("not made"));
+    let peer = irssi_with_otr(&network);
 
     alice.send("PRIVMSG peer :in the clear");
     peer.type_line("/query alice");
@@ -324,7 +312,8 @@ fn otr_is_driven_from_the_users_own_client_to_irssi_outside() {
     alice.send("PRIVMSG peer :for the peer");
     peer.see("for the peer");
 
-    // Verification, begun by either side: by us with the wrong secret, and with the right one; then by the peer.
+    // Verification with the wrong secret, and with the right one. What else there is in such a life is tried with libotr and python3-potr in
+    // the bridge's own tests.
     ask(&mut alice, "verify peer sesame", "is asked for the secret");
     peer.see("/otr auth");
     peer.type_line("/otr auth mustard");
@@ -335,62 +324,4 @@ fn otr_is_driven_from_the_users_own_client_to_irssi_outside() {
     alice.hears("Verified: peer knows the same secret");
     peer.type_line("now verified");
     assert!(alice.hears("now verified").contains("mesyx.org/otr=verified"));
-    peer.type_line("/otr auth other");
-    alice.hears("asks you to verify each other");
-    ask(&mut alice, "answer peer wrong", "being checked");
-    alice.hears("VERIFICATION FAILED");
-    peer.type_line("/otr auth another");
-    alice.hears("asks you to verify each other");
-    ask(&mut alice, "answer peer another", "being checked");
-    alice.hears("Verified: peer knows the same secret");
-    ask(&mut alice, "refresh peer", "asked for fresh keys");
-    alice.hears("has fresh keys");
-    alice.send("PRIVMSG peer :after fresh keys");
-    peer.see("after fresh keys");
-
-    // In the mail program: a header says what was protected; nothing of it crossed the network as text.
-    let number = exchange.imap("alice", "Chat%2Fnet%2Fpeer", Some("SEARCH BODY \"now verified\""));
-    let number = number.trim().strip_prefix("* SEARCH ").unwrap().to_owned();
-    let mail = exchange.imap("alice", &format!("Chat%2Fnet%2Fpeer;MAILINDEX={number}"), None);
-    assert!(mail.contains("Mesyx-Protection: otr; verified"), "{mail}");
-
-    // The peer ends it: nothing is sent in the clear unless the user says so.
-    peer.type_line("/otr finish");
-    alice.hears("ended the private conversation");
-    alice.send("PRIVMSG peer :must not leak");
-    let refused = alice.until("not sent: peer ended the private conversation");
-    assert!(!refused.is_empty());
-    ask(&mut alice, "status peer", "ended by peer");
-    assert!(!peer.screen().contains("must not leak"));
-
-    // Both come back after a restart, with the keys that they had: what alice says first waits until it is private.
-    exchange.stop();
-    let home = peer.end();
-    exchange.run();
-    let mut alice = exchange.client("alice/net@desk", "echo-message");
-    let peer = irssi_with_otr(&network, Some(home));
-    assert_eq!(ours(&ask(&mut alice, "fingerprints", "Yours on net")), print);
-    peer.type_line("/query alice");
-    alice.send("PRIVMSG peer :private from the start");
-    peer.see("private from the start");
-    peer.type_line("welcome back");
-    assert!(alice.hears("welcome back").contains("mesyx.org/otr=verified"));
-
-    // Another key of the same nick is told loudly, and kept as a line for the mail program.
-    let home = peer.end();
-    drop(home);
-    let other = irssi_with_otr(&network, None);
-    other.type_line("/query alice");
-    other.type_line("/otr init");
-    let loud = alice.hears("HAS CHANGED");
-    assert!(loud.contains("WARNING: THE FINGERPRINT OF peer HAS CHANGED") && loud.contains(" NOTICE "), "{loud}");
-    alice.send("PRIVMSG peer :not for a stranger");
-    // What the network would have got by now, it got before this.
-    ask(&mut alice, "status peer", "peer: private, not verified");
-    other.type_line("who are you");
-    alice.hears("who are you");
-    assert!(!other.screen().contains("not for a stranger"));
-    assert_eq!(exchange.count("alice", "Chat%2Fnet%2Fpeer", "HAS CHANGED"), 1);
-    ask(&mut alice, "trust peer", "verified by hand");
-    other.see("not for a stranger");
 }

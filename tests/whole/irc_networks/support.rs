@@ -270,7 +270,7 @@ impl Irssi {
         Self::at(tempfile::tempdir().unwrap(), startup, arguments)
     }
 
-    /// The same, in the home of one before.
+    /// The same, in a home that is prepared.
     pub fn at(home: tempfile::TempDir, startup: &str, arguments: &[&str]) -> Self {
         let socket = home.path().join("tmux").to_str().unwrap().to_owned();
         let irssi = Self { socket, home };
@@ -303,12 +303,6 @@ impl Irssi {
             assert!(Instant::now() < end, "irssi does not show '{text}':\n{}", self.screen());
             std::thread::sleep(Duration::from_millis(100));
         }
-    }
-
-    /// Ends irssi, and gives its home back.
-    pub fn end(mut self) -> tempfile::TempDir {
-        self.tmux(&["kill-server"]);
-        std::mem::replace(&mut self.home, tempfile::tempdir().unwrap())
     }
 }
 

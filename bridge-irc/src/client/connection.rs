@@ -24,6 +24,8 @@ const ECHO: Duration = Duration::from_secs(5);
 const EVENT: Duration = Duration::from_secs(1);
 /// Most lines of one connection on their way into the store.
 const FLIGHTS: usize = 64;
+/// Most events that are taken together: a commit brings many lines, which then go out in few packets.
+const BURST: usize = 256;
 /// Most bytes read at once, and so what waits of a client's lines.
 const PIECE: usize = 2048;
 
@@ -109,13 +111,16 @@ struct Connection {
     account: Account,
     lines: VecDeque<Framed>,
     /// Lines on their way into the store, in their order, so that many share a commit.
-    flights: VecDeque<(Ask, Saying)>,
+    flights: VecDeque<(Ask, Flight)>,
     began: Instant,
     pace: Pace,
     is_user: bool,
     /// Bytes that came, until the client was let in.
     before: Option<usize>,
 }
+
+/// A line on its way.
+type Flight = tokio::task::JoinHandle<Outcome>;
 
 /// What the connection waits for next.
 enum Next {
@@ -164,9 +169,15 @@ impl Connection {
                     framer.push(&piece, |line| self.lines.push_back(line));
                 }
                 Next::Stored(outcome) => self.landed(outcome),
-                Next::Event(event) => {
-                    if !self.take_event(event, false).await {
-                        return "The session is over";
+                Next::Event(mut event) => {
+                    for at_once in 1..=BURST {
+                        if !self.take_event(event, false).await {
+                            return "The session is over";
+                        }
+                        event = if at_once < BURST { self.account.event_at_hand() } else { None };
+                        if event.is_none() {
+                            break;
+                        }
                     }
                 }
                 Next::Paced => {}
@@ -207,21 +218,12 @@ impl Connection {
     /// Starts a line on its way.
     async fn fly(&mut self, ask: Ask) {
         match self.account.saying(&ask) {
-            Ok(mut saying) => {
-                // Its place among the user's lines is taken now.
-                let first = std::future::poll_fn(|context| Poll::Ready(saying.as_mut().poll(context))).await;
-                match first {
-                    Poll::Ready(outcome) => {
-                        self.shared.server().given(Timestamp::now(), self.id, ask, outcome);
-                    }
-                    Poll::Pending => {
-                        // From here on it goes by itself: what waits behind it in the host must not wait for what else this connection does.
-                        let going = tokio::spawn(saying);
-                        let lost = |_| Err(Error::new(ErrorKind::Unavailable, "the line's storing broke off"));
-                        self.flights.push_back((ask, Box::pin(async move { going.await.unwrap_or_else(lost) })));
-                    }
+            Ok(saying) => match launch(saying).await {
+                Ok(outcome) => {
+                    self.shared.server().given(Timestamp::now(), self.id, ask, outcome);
                 }
-            }
+                Err(flight) => self.flights.push_back((ask, flight)),
+            },
             Err(error) => {
                 self.shared.server().given(Timestamp::now(), self.id, ask, Err(error));
             }
@@ -330,10 +332,25 @@ impl Connection {
     }
 }
 
+/// Starts a line on its way: its place among the user's lines is taken when this returns.
+async fn launch(mut saying: Saying) -> Result<Outcome, Flight> {
+    // Whatever this task has done already in its turn.
+    let mut first = std::pin::pin!(tokio::task::unconstrained(saying.as_mut()));
+    match std::future::poll_fn(|context| Poll::Ready(first.as_mut().poll(context))).await {
+        Poll::Ready(outcome) => Ok(outcome),
+        // A task of its own: what waits for its turn among the lines of all must take it as soon as it comes, whatever the connection does
+        // then, or the lines of all others wait for it.
+        Poll::Pending => Err(tokio::spawn(saying)),
+    }
+}
+
 /// Waits for the first of the lines on their way; for ever where there is none.
-async fn stored(flights: &mut VecDeque<(Ask, Saying)>) -> Outcome {
+async fn stored(flights: &mut VecDeque<(Ask, Flight)>) -> Outcome {
     match flights.front_mut() {
-        Some((_, saying)) => saying.await,
+        Some((_, flight)) => match flight.await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(Error::new(ErrorKind::Unavailable, format!("the line was not stored: {error}"))),
+        },
         None => std::future::pending().await,
     }
 }
@@ -374,5 +391,34 @@ impl Expected {
             Self::Id(id) => line.id == *id,
             Self::Event(verb) => line.own && line.line.verb == *verb,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_takes_its_turn_though_nobody_looks_after_it() {
+        let lane = Arc::new(tokio::sync::Mutex::new(()));
+        let others = lane.lock().await;
+        let (stored, commit) = tokio::sync::oneshot::channel::<()>();
+        let own = Arc::clone(&lane);
+        let saying: Saying = Box::pin(async move {
+            drop(own.lock().await);
+            let _ = commit.await;
+            Ok(Given::Said)
+        });
+        let flight = launch(saying).await.expect_err("another line goes first");
+        drop(others);
+        let next = tokio::time::timeout(Duration::from_secs(20), lane.lock()).await;
+        assert!(next.is_ok(), "lines of others wait for one that nobody polls");
+        let _ = stored.send(());
+        assert!(matches!(stored_first(flight).await, Ok(Given::Said)));
+    }
+
+    async fn stored_first(flight: Flight) -> Outcome {
+        let ask = Ask::Playback;
+        stored(&mut VecDeque::from([(ask, flight)])).await
     }
 }

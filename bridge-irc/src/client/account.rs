@@ -30,7 +30,7 @@ pub(super) struct Account {
     info: ClientInfo,
     session: Option<Arc<dyn Session>>,
     feed: Option<LiveFeed>,
-    conversations: HashMap<MailboxId, Conversation>,
+    conversations: HashMap<MailboxId, Arc<Conversation>>,
     /// The last line that this client was told, by conversation.
     told: HashMap<MailboxId, Uid>,
     /// Lines of others that the client was told since the user last spoke there.
@@ -69,6 +69,11 @@ impl Account {
             Some(feed) => feed.next().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// The next event, where it is there already.
+    pub(super) fn event_at_hand(&mut self) -> Option<ChatEvent> {
+        self.feed.as_mut()?.try_next()
     }
 
     fn session(&self) -> Result<&Arc<dyn Session>, Error> {
@@ -168,12 +173,12 @@ impl Account {
     /// Learns which conversations there are.
     async fn learn(&mut self) -> Result<Vec<ConversationInfo>, Error> {
         let all = self.session()?.conversations().await?;
-        self.conversations.extend(all.iter().map(|info| (info.mailbox, info.conversation.clone())));
+        self.conversations.extend(all.iter().map(|info| (info.mailbox, Arc::new(info.conversation.clone()))));
         Ok(all)
     }
 
     /// The conversation of a line on the feed.
-    pub(super) async fn conversation_of(&mut self, line: &ChatLine) -> Option<Conversation> {
+    pub(super) async fn conversation_of(&mut self, line: &ChatLine) -> Option<Arc<Conversation>> {
         if !self.conversations.contains_key(&line.mailbox) {
             self.learn().await.ok()?;
         }
@@ -183,8 +188,12 @@ impl Account {
     /// The client was told a line.
     pub(super) fn delivered(&mut self, conversation: &Conversation, line: &ChatLine) {
         self.told.insert(line.mailbox, line.uid);
-        if !line.own {
-            self.unread.insert(conversation.clone(), (line.mailbox, line.uid));
+        if line.own {
+            return;
+        }
+        match self.unread.get_mut(conversation) {
+            Some(last) => *last = (line.mailbox, line.uid),
+            None => drop(self.unread.insert(conversation.clone(), (line.mailbox, line.uid))),
         }
     }
 
@@ -285,7 +294,7 @@ impl Account {
         if !self.conversations.contains_key(&mailbox) {
             self.learn().await.ok()?;
         }
-        let conversation = self.conversations.get(&mailbox)?.clone();
+        let conversation = Conversation::clone(self.conversations.get(&mailbox)?);
         let info = ConversationInfo { mailbox, conversation: conversation.clone(), last: up_to, read: up_to };
         Some((conversation, past::read_up_to(&self.shared, &**self.session().ok()?, &info).await.ok()?))
     }

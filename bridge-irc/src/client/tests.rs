@@ -423,3 +423,37 @@ async fn a_marker_is_what_clients_set_and_moves_all_of_them() {
         assert!(client.until("MARKREAD").await.last().unwrap().ends_with(&now));
     }
 }
+
+#[tokio::test]
+async fn each_client_of_a_channel_is_told_a_line_in_its_own_form() {
+    let at = start("off").await;
+    let mut alice = Client::user(&at, "alice", "echo-message").await;
+    alice.until(" 422 ").await;
+    alice.send("JOIN #demo").await;
+    alice.until(" 366 ").await;
+    let mut readers = Vec::new();
+    for caps in ["", "message-tags", "server-time", "", "batch draft/multiline", "message-tags"] {
+        let mut bob = Client::user(&at, "bob", caps).await;
+        bob.until(" 422 ").await;
+        bob.send("JOIN #demo").await;
+        bob.rest().await;
+        readers.push(bob);
+    }
+    let line = ":alice!alice@example.org PRIVMSG #demo :one and the same";
+    alice.send("PRIVMSG #demo :one and the same").await;
+    for (at, bob) in readers.iter_mut().enumerate() {
+        let heard = bob.until("one and the same").await.pop().unwrap();
+        let (tags, rest) = heard.split_at(heard.find(":alice!").unwrap());
+        assert_eq!(rest, line);
+        let has = |tag: &str| tags.contains(tag);
+        assert_eq!((has("msgid="), has("time=")), ([1, 5].contains(&at), at == 2), "{at}: {heard}");
+    }
+    alice.until("one and the same").await;
+    // By the new nick from then on, in all forms.
+    alice.send("NICK alicia").await;
+    alice.send("PRIVMSG #demo :by another name").await;
+    for bob in &mut readers {
+        let heard = bob.until("by another name").await.pop().unwrap();
+        assert!(heard.ends_with(":alicia!alice@example.org PRIVMSG #demo :by another name"), "{heard}");
+    }
+}

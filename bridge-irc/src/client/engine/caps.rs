@@ -1,7 +1,7 @@
 //! Capabilities that clients may ask for (IRCv3 `capability-negotiation`).
 
 /// The capabilities that a client has, one bit each.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Caps(u32);
 
 macro_rules! caps {
@@ -69,6 +69,12 @@ impl Caps {
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    /// Those of these that are among `other`.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// The capability of a name.

@@ -90,8 +90,13 @@ impl Server {
             }
         }
         if !(mine && spoken) || self.caps(id).has(caps::ECHO_MESSAGE) {
-            for msg in self.lines_of(id, conversation, line) {
-                self.send(id, msg);
+            let group = matches!(conversation, Conversation::Group(_));
+            if spoken && group && !self.is_captured(id) {
+                self.send_shared(id, conversation, line);
+            } else {
+                for msg in self.lines_of(id, conversation, line) {
+                    self.send(id, msg);
+                }
             }
             if line.line.verb == Verb::Join
                 && line.own

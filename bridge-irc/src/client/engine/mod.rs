@@ -36,6 +36,7 @@ mod register;
 #[cfg(test)]
 mod tests;
 mod who;
+mod written;
 
 pub use ask::{Ask, Given};
 use caps::Caps;
@@ -203,6 +204,8 @@ pub struct Server {
     channels: BTreeMap<String, Channel>,
     was: VecDeque<Was>,
     monitored: HashMap<String, BTreeSet<ClientId>>,
+    /// Lines of channels as they were written last, for the next client that is told them.
+    written: written::Written,
     /// Tags that came with a line, and how its sender cut it, until it comes back on the live feeds.
     kept: VecDeque<Kept>,
     next: u64,
@@ -228,6 +231,7 @@ impl Server {
             channels: BTreeMap::new(),
             was: VecDeque::new(),
             monitored: HashMap::new(),
+            written: written::Written::default(),
             kept: VecDeque::new(),
             next: 1,
             batches: 0,

@@ -1,5 +1,6 @@
 //! What a client is still to be sent, bounded.
 
+use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
@@ -16,7 +17,7 @@ pub struct Outbox {
 
 #[derive(Debug, Default)]
 struct Inner {
-    lines: VecDeque<Vec<u8>>,
+    lines: VecDeque<Bytes>,
     bytes: usize,
     /// The client reads too slowly: nothing more is taken, and the connection ends.
     overflowed: bool,
@@ -59,7 +60,8 @@ impl Outbox {
     }
 
     /// Adds a line. A client that lets more than the limit wait is cut.
-    pub fn push(&self, line: Vec<u8>) {
+    pub fn push(&self, line: impl Into<Bytes>) {
+        let line = line.into();
         let mut inner = self.inner();
         if inner.overflowed || inner.closing {
             return;
@@ -90,7 +92,7 @@ impl Outbox {
             inner.lines = VecDeque::new();
             return if inner.closing { Pending::Close } else { Pending::Nothing };
         }
-        let mut joined = Vec::new();
+        let mut joined = Vec::with_capacity(inner.bytes.min(65_536));
         while let Some(line) = inner.lines.front() {
             if !joined.is_empty() && joined.len() + line.len() > 65_536 {
                 break;

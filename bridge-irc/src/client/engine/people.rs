@@ -198,6 +198,7 @@ impl Server {
         if let Some(person) = self.people.get_mut(&pid) {
             person.nick = nick.to_owned();
         }
+        self.written.clear();
         if other {
             self.tell_online(nick, true);
         }

@@ -8,6 +8,7 @@ use mesyx_sdk::{
     RecipientStatus, Secret, Sender, Session, Verb,
 };
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 async fn shown(session: &Arc<dyn Session>) -> Vec<String> {
@@ -47,6 +48,28 @@ async fn a_line_comes_once_to_each_session_and_stays() {
     assert_eq!(lines.iter().map(|line| (line.own, line.seen)).collect::<Vec<_>>(), [(true, true), (false, false)]);
     assert_eq!(alice.subscriptions().await.unwrap().last().unwrap().as_str(), "Trash");
     assert!(alice.subscriptions().await.unwrap().iter().any(|name| name.as_str() == "Chat/bob"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn lines_submitted_at_once_are_stored_in_their_order() {
+    let (_place, core) = Place::with_users().await;
+    let alice = login(&core, "alice").await;
+    let mut flights = Vec::new();
+    for number in 0..100 {
+        let session = Arc::clone(&alice);
+        let saying = async move { say(&session, "mesyx:bob@example.org", &number.to_string()).await.unwrap() };
+        let mut saying = Box::pin(tokio::task::unconstrained(saying));
+        // The first poll gives a line its place, also while the conversation is still to be looked for.
+        let first = std::future::poll_fn(|context| Poll::Ready(saying.as_mut().poll(context))).await;
+        if first.is_pending() {
+            flights.push(tokio::spawn(saying));
+        }
+    }
+    for flight in flights {
+        flight.await.unwrap();
+    }
+    let lines = alice.history(chat(&alice, "Chat/bob").await.id, History::Latest(None), 1000).await.unwrap();
+    assert_eq!(texts(&lines), (0..100).map(|number| number.to_string()).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -226,7 +226,7 @@ pub(super) fn numbers(
     let first = one(&format!("SELECT p.uid {VISIBLE} ORDER BY p.uid LIMIT 1"))?;
     // Before the marker only what was taken back to unread is; the others come after it.
     let back =
-        one("SELECT f.uid FROM members v CROSS JOIN group_flags f ON f.grp = ?1 AND f.user = ?2 AND f.uid <= v.marker
+        one("SELECT f.uid FROM members v CROSS JOIN group_flags f INDEXED BY group_flags_seen ON f.grp = ?1 AND f.user = ?2 AND f.uid <= v.marker
         WHERE v.grp = ?1 AND v.user = ?2 AND ?3 = ?3 AND f.seen = 0 AND NOT f.gone ORDER BY f.uid LIMIT 1")?;
     let after = one(&format!("SELECT p.uid {VISIBLE} AND p.uid > v.marker AND NOT {SEEN} ORDER BY p.uid LIMIT 1"))?;
     let last = last.unwrap_or(0);

@@ -302,10 +302,11 @@ pub(super) fn read_to(
 /// Lines whose flag `\Seen` was written before the marker came past them have the marker's word. `all`: an earlier marker is farther than a
 /// later one, so that flags which that had overruled hold again.
 fn settle(tx: &mut Tx<'_>, line: &Line, user: i64, marker: (Uid, Stamp), all: bool) -> Result<bool, StoreError> {
-    const SQL: &str = "SELECT uid, registers FROM group_flags
-        WHERE grp = ? AND user = ? AND uid <= ? AND (? OR seen IS NOT NULL)";
-    let mut select = tx.sql(SQL)?;
-    let rows = select.query_map(params![line.grp, user, marker.0, all], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    const OWN: &str = "SELECT uid, registers FROM group_flags INDEXED BY group_flags_seen
+        WHERE grp = ? AND user = ? AND uid <= ? AND seen IS NOT NULL";
+    const ALL: &str = "SELECT uid, registers FROM group_flags WHERE grp = ? AND user = ? AND uid <= ?";
+    let mut select = tx.sql(if all { ALL } else { OWN })?;
+    let rows = select.query_map(params![line.grp, user, marker.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let rows = rows.collect::<Result<Vec<(Uid, Vec<u8>)>, _>>()?;
     let modseq = tx.mailbox(line.mailbox)?.touch();
     let mut changed = false;
@@ -441,10 +442,12 @@ pub(super) fn said(
         .sql("SELECT marker FROM members WHERE grp = ? AND user = ?")?
         .query_row(params![view.grp, view.user], |row| row.get(0))?;
     // The marker says for every line up to it that it was read: it must not come past one that was taken back to unread.
-    let taken_back: bool = tx
-        .sql("SELECT EXISTS (SELECT 1 FROM group_flags WHERE grp = ? AND user = ? AND uid <= ? AND seen = 0 AND NOT gone)")?
-        .query_row(params![view.grp, view.user, marker], |row| row.get(0))?;
-    if marker + 1 == uid && !taken_back {
+    let taken_back = || -> Result<bool, StoreError> {
+        const SQL: &str = "SELECT 1 FROM group_flags INDEXED BY group_flags_seen
+            WHERE grp = ? AND user = ? AND uid <= ? AND seen = 0 AND NOT gone";
+        Ok(tx.sql(SQL)?.exists(params![view.grp, view.user, marker])?)
+    };
+    if marker + 1 == uid && !taken_back()? {
         perform(tx, Operation::ReadTo { group, user: author, placement })?;
     } else {
         let flags = vec!["\\Seen".to_owned()];

@@ -173,7 +173,7 @@ impl Model {
     fn destination(job: &Job) -> Destination {
         let host = job.to.address.as_mail().unwrap().domain().to_string();
         // Every other host is another bridge's.
-        let bridge = if host.as_bytes()[1] % 2 == 0 { "smtp" } else { "xmpp" };
+        let bridge = if host.as_bytes()[1].is_multiple_of(2) { "smtp" } else { "xmpp" };
         Destination { bridge: bridge.into(), host }
     }
 

@@ -3,6 +3,7 @@
 //! A server is ended with its [`Demo`] or [`Server`], by its process id, also where the test fails.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub mod port;
 pub mod sink;
 pub mod ways;
 

@@ -4,7 +4,6 @@
 
 use super::{PATIENCE, mesyx};
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -67,11 +66,8 @@ impl Elsewhere {
         let names = bridges(&text);
         let granted = granted(config);
         let mut text = text;
-        // Held until each has its own.
-        let held: Vec<_> = names.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<_> = held.iter().map(|held| held.local_addr().unwrap().port()).collect();
-        drop(held);
-        for (name, port) in names.into_iter().zip(ports) {
+        for name in names {
+            let port = super::port::free_port();
             let run = match way {
                 Way::Builtin => continue,
                 Way::Library => format!("{{ library = \"{}\" }}", library(&name).display()),

@@ -1,5 +1,6 @@
 //! What `mesyx dns` prints, read by BIND's own parser; and the keys behind it.
 
+use crate::support::port::free_port;
 use crate::support::{self, stdout};
 use crate::tools;
 use serde_json::Value;
@@ -206,7 +207,7 @@ impl Drop for Named {
 
 #[test]
 fn a_name_server_with_our_records_passes_the_check_and_one_without_does_not() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let place = tempfile::tempdir().unwrap();
     let config = instance(place.path(), &["example.org"], "");
     let text = std::fs::read_to_string(&config).unwrap();

@@ -1,9 +1,10 @@
 //! An instance that outlives its server, so that the server can be killed and started again.
 
 use crate::support;
+use crate::support::port::free_port;
 use crate::tools::succeed;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -150,8 +151,6 @@ impl Drop for Instance {
     }
 }
 
-/// Ports that were free a moment ago.
 fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    std::array::from_fn(|at| listeners[at].local_addr().unwrap().port())
+    std::array::from_fn(|_| free_port())
 }

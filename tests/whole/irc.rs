@@ -1,6 +1,6 @@
 //! People's own IRC clients at the whole program: lines by hand, and irssi in a terminal.
 
-use crate::support::{Demo, Lines, PATIENCE, until};
+use crate::support::{Demo, Lines, PATIENCE, json, until};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::Command;
@@ -275,7 +275,15 @@ fn clients_of_one_user_and_imap_agree() {
     assert!(!bob.until("end").iter().any(|line| line.contains("answered")), "an echo");
 
     // The same client again is not told again what it was told; what it missed meanwhile it is.
+    let connected = || {
+        let status = json(&["--config", &demo.config(), "status", "--json"], "");
+        let unlocked = status["core"]["unlocked"].as_array().unwrap();
+        let alice = unlocked.iter().find(|open| open["user"] == "alice").unwrap();
+        alice["sessions"].as_array().unwrap().iter().filter(|session| session["protocol"] == "irc").count()
+    };
+    let before = connected();
     drop(desk);
+    until("the server knows that the desk is gone", || connected() < before);
     bob.send("PRIVMSG #demo :while you were away");
     let again = Irssi::start(&demo, "alice", "desk");
     again.in_demo();
@@ -410,7 +418,7 @@ fn guests_lead_the_channels_that_they_make() {
     }
     cy.send("JOIN #made");
     cy.until(" 475 ");
-    let groups = crate::support::json(&["--config", &demo.config(), "group", "list", "--json"], "");
+    let groups = json(&["--config", &demo.config(), "group", "list", "--json"], "");
     let names: Vec<&str> = groups.as_array().unwrap().iter().map(|group| group["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["#demo"], "what guests made is no group: {groups}");
 }

@@ -2,6 +2,7 @@
 //! on neither disk nor on the wire between them.
 
 use crate::imap::contains;
+use crate::support::port::free_port;
 use crate::support::{until, ways};
 use crate::tools::{python, succeed};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -10,7 +11,6 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -142,17 +142,8 @@ impl Drop for Host {
     }
 }
 
-/// Ports that are free, and that the kernel gives to nobody by itself.
 fn free_ports<const N: usize>() -> [u16; N] {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
-    let next = || loop {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    };
-    std::array::from_fn(|_| next())
+    std::array::from_fn(|_| free_port())
 }
 
 /// Passes connections on to a port and keeps what went by, both ways. It hides STARTTLS, so that nothing but PGP protects

@@ -2,6 +2,7 @@
 
 use crate::imap;
 use crate::instance::Instance;
+use crate::support::port::free_port;
 use crate::support::sink::{Sink, Taken};
 use crate::support::ways::expect;
 use crate::support::{Demo, json, until};
@@ -285,11 +286,11 @@ fn no_message_is_lost_when_the_server_is_killed_and_none_sent_twice_whose_answer
 fn stopping_finishes_what_is_on_the_line() {
     let sink = Sink::start();
     let mut instance = Outgoing::new(&sink);
-    for _ in 0..5 {
+    for round in 0..5 {
         instance.start();
         let mut client = instance.login().unwrap();
         for number in 0..30 {
-            let subject = format!("{} {number}", sink.taken().len());
+            let subject = format!("{round} {number}");
             client.submit("alice@example.org", &["joe@example.net"], &subject).unwrap();
         }
         let pid = instance.inner.pid().to_string();
@@ -311,7 +312,7 @@ pub struct Outgoing {
 impl Outgoing {
     pub fn new(sink: &Sink) -> Self {
         let inner = Instance::new();
-        let submission = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let submission = free_port();
         let path = inner.home().join("mesyx.toml");
         let mut config = std::fs::read_to_string(&path).unwrap();
         config.push_str(&format!(

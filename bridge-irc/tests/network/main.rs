@@ -14,5 +14,7 @@
 mod irssi;
 mod network;
 mod otr;
+#[path = "../../../tests/support/port.rs"]
+mod port;
 mod support;
 mod tls;

@@ -3,7 +3,6 @@
 use mesyx_bridge_irc::link::{Ask, News};
 use mesyx_bridge_irc::network::IrcNetwork;
 use mesyx_sdk::*;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -20,9 +19,7 @@ pub fn skipped() -> bool {
     std::env::var_os("MESYX_SKIP_PEERS").is_some_and(|value| value == "1")
 }
 
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+pub use super::port::free_port;
 
 /// A server of the network; ended by its process id.
 pub struct Ngircd {

@@ -4,7 +4,7 @@ use crate::support::{PATIENCE, Server, until, ways};
 use crate::tools::{python, run, succeed};
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 /// Networks take few lines at a time, and key exchanges are dozens of them.
 const LONG: Duration = Duration::from_secs(200);
 
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
+pub use crate::support::port::free_port;
 
 /// The network outside; ended by its process id.
 pub struct Ngircd {

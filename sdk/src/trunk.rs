@@ -25,12 +25,13 @@ const WAITING: usize = 64;
 /// assert_eq!(trunk.ask("1", "hello".into(), second).await, Outcome::deferred("the network is away", false));
 /// // In `run`: what is read answers what is written, until there is nothing more to read.
 /// let (mut far, near) = tokio::io::duplex(100);
-/// let (delivered, carried) = tokio::join!(trunk.ask("1", "hello".into(), second), trunk.carry(near, async {
+/// let carry = trunk.carry(near, async {
 ///     tokio::io::AsyncReadExt::read_exact(&mut far, &mut [0; 5]).await?;
 ///     trunk.tell("1", Outcome::delivered());
 ///     Ok::<_, std::io::Error>(())
-/// }));
-/// # let _ = (delivered, carried);
+/// });
+/// let (carried, delivered) = tokio::join!(carry, trunk.ask("1", "hello".into(), second));
+/// assert_eq!((carried.is_ok(), delivered), (true, Outcome::delivered()));
 /// # }
 /// ```
 #[derive(Default)]

@@ -51,8 +51,6 @@ CREATE TABLE group_flags (
     registers BLOB NOT NULL,
     PRIMARY KEY (grp, user, uid)
 ) WITHOUT ROWID;
--- Few of a member's rows have a word of their own on whether the line was read: all others must not be gone through for each line.
-CREATE INDEX group_flags_seen ON group_flags (grp, user, uid) WHERE seen IS NOT NULL;
 -- When a member's marker moved: the modification sequence of what became read then.
 CREATE TABLE group_marks (
     grp INTEGER NOT NULL REFERENCES users ON DELETE CASCADE,

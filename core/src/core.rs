@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) warnings: Warnings,
     /// Whoever changes keys holds it: commands, and the rotation that an unlocked session does.
     pub(crate) administration: Arc<tokio::sync::Mutex<()>>,
+    /// See [`Shared::refresh`].
+    refreshing: tokio::sync::Mutex<()>,
     /// Itself, for work that outlives a call.
     pub(crate) me: crate::pgp::Me,
     pub(crate) lookups: crate::pgp::Lookups,
@@ -115,6 +117,8 @@ impl Shared {
 
     /// Reads the users anew.
     pub(crate) async fn refresh(&self) -> Result<(), Error> {
+        // One at a time, or what was read earlier could take the place of what was read later.
+        let _one = self.refreshing.lock().await;
         let users = self.store.users().await.map_err(stored)?;
         let known = known(&self.settings(), users);
         for problem in known.addresses.problems() {
@@ -249,6 +253,7 @@ impl Core {
             reseals: Reseals::default(),
             warnings: Warnings::default(),
             administration: Arc::clone(&administration),
+            refreshing: tokio::sync::Mutex::default(),
             limiter: RwLock::new(limiter),
             settings: RwLock::new(Arc::new(settings)),
             directory: RwLock::default(),

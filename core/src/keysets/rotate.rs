@@ -81,7 +81,7 @@ impl Shared {
                 tracing::warn!(user = %open.member.id, %error, "the next keysets can't be made now; tried again within the hour");
             }
         }
-        self.warnings.look(&self.directory(), now, &self.settings().keysets);
+        self.warnings.look(|| self.directory(), now, &self.settings().keysets);
     }
 
     /// Makes the keysets that an unlocked user's policy lacks. Returns how many it made; doing so again makes none.

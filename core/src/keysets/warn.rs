@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(crate) struct Warnings {
     state: Mutex<State>,
+    /// See [`Warnings::look`].
+    looking: Mutex<()>,
     changed: Arc<Notify>,
 }
 
@@ -39,8 +41,11 @@ impl Warnings {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).found.clone()
     }
 
-    /// Looks anew; what is new is logged, and on a new day all of it.
-    pub(crate) fn look(&self, known: &Known, now: Timestamp, settings: &KeysetSettings) {
+    /// Looks anew at what `known` gives; what is new is logged, and on a new day all of it.
+    pub(crate) fn look(&self, known: impl FnOnce() -> Arc<Known>, now: Timestamp, settings: &KeysetSettings) {
+        // One at a time, or what was found earlier could take the place of what was found later.
+        let _one = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known();
         let mut found: Vec<(UserId, KeyWarning)> = Vec::new();
         let none = RotationPolicy::default();
         for member in known.addresses.members() {

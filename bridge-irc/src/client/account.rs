@@ -10,7 +10,8 @@ use mesyx_sdk::address::CaseMapping;
 use mesyx_sdk::{
     Address, ChatEvent, ChatLine, ClientInfo, Conversation, ConversationInfo, Credentials, Envelope, Error, ErrorKind,
     Group, History, Importance, IrcAddress, Kind, Line, LineHeaders, LiveFeed, MailAddress, MailboxId, MessageId,
-    MesyxAddress, Origin, Protection, Recipient, Secret, Session, Signal, SignalTo, Style, Timestamp, Uid, Verb, chat,
+    MesyxAddress, Origin, Protection, Recipient, Reservation, Secret, Session, Signal, SignalTo, Style, Timestamp, Uid,
+    Verb, chat,
 };
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -102,6 +103,7 @@ impl Account {
             Ask::Say { .. } => self.saying(ask)?.await,
             Ask::GuestSays { group, id, nick, verb, text } => self.guest_says(group, *id, nick, *verb, text).await,
             Ask::Mail { to, text } => {
+                let _room = self.room(text.len())?;
                 mail::send(&**self.session()?, to, text).await?;
                 Ok(Given::Done)
             }
@@ -211,8 +213,17 @@ impl Account {
         let session = Arc::clone(self.session()?);
         let from = chat::address_of(session.user(), self.shared.host.domain())?;
         let envelope = self.envelope(from, &session.user().name, to, *id, *verb, text)?;
+        let room = self.room(envelope.content.len())?;
         self.answered(to, &session);
-        Ok(Box::pin(async move { session.submit(envelope).await.map(|_| Given::Said) }))
+        Ok(Box::pin(async move {
+            let _room = room;
+            session.submit(envelope).await.map(|_| Given::Said)
+        }))
+    }
+
+    /// Room in the byte budget for a message that is on its way to the store.
+    fn room(&self, bytes: usize) -> Result<Reservation, Error> {
+        self.shared.host.budget().room_for(bytes)
     }
 
     /// Who answers has read what was said before.
@@ -236,6 +247,7 @@ impl Account {
         let from = from.map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
         let to = Conversation::Group(self.group(group)?);
         let envelope = self.envelope(Address::Irc(from), nick, &to, id, verb, text)?;
+        let _room = self.room(envelope.content.len())?;
         for taken in self.shared.host.accept(vec![envelope]).await {
             taken?;
         }

@@ -1,7 +1,7 @@
 //! The bridge over sockets, with a host in memory.
 
 use super::IrcClient;
-use mesyx_sdk::{Bridge, Config, Conversation, FlagChange, Host, MemoryHost, chat};
+use mesyx_sdk::{Bridge, Config, Conversation, Error, ErrorKind, FlagChange, Host, MemoryHost, chat};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,6 +124,38 @@ async fn users_log_in_join_and_talk() {
     assert!(bob.until("MODE").await.last().unwrap().ends_with("MODE #demo +v bob"));
     bob.send("TOPIC #demo :mine").await;
     assert!(bob.next().await.contains(" 482 "));
+    at.host.stop();
+}
+
+#[tokio::test]
+async fn a_login_that_is_not_possible_now_is_no_wrong_password() {
+    let at = start("on").await;
+    let later = |kind| at.host.fail_next_login(Error::new(kind, "come back in a minute"));
+    later(ErrorKind::Unavailable);
+    let mut client = Client::connect(&at).await;
+    for line in ["PASS alice:secret", "NICK alice", "USER alice 0 * :x"] {
+        client.send(line).await;
+    }
+    let answer = client.next().await;
+    assert!(
+        answer.contains(" 263 ") && answer.contains(" PASS ") && answer.ends_with("come back in a minute"),
+        "{answer}"
+    );
+    let end = client.next().await;
+    assert!(end.starts_with("ERROR ") && end.contains("Try again later"), "{end}");
+    later(ErrorKind::Unavailable);
+    let mut sasl = Client::connect(&at).await;
+    let login = ["AUTHENTICATE PLAIN", "AUTHENTICATE AGFsaWNlAHNlY3JldA=="];
+    for line in ["CAP REQ :sasl", "NICK alice", "USER x 0 * :x"].into_iter().chain(login) {
+        sasl.send(line).await;
+    }
+    let lines = sasl.until(" 904 ").await;
+    assert!(lines.iter().any(|line| line.contains(" 263 ") && line.contains(" AUTHENTICATE ")), "{lines:?}");
+    for line in login.into_iter().chain(["CAP END"]) {
+        sasl.send(line).await;
+    }
+    let lines = sasl.until(" 422 ").await;
+    assert!(!lines.iter().any(|line| line.contains(" 263 ")) && lines.iter().any(|line| line.contains(" 903 ")));
     at.host.stop();
 }
 

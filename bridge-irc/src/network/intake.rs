@@ -1,6 +1,6 @@
 //! What came from a network goes to the host, in order: lines to be stored, several at once where several wait, and news between them.
 
-use mesyx_sdk::{Envelope, Host, Signal};
+use mesyx_sdk::{ByteBudget, Envelope, Host, Reservation, Signal};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -37,12 +37,28 @@ pub(crate) async fn bring(host: Arc<dyn Host>, mut items: mpsc::Receiver<Item>) 
     }
 }
 
+/// How many of the lines the byte budget has room for now, and that room.
+fn room(budget: &ByteBudget, lines: &[Envelope]) -> (usize, Option<Reservation>) {
+    let mut fits = lines.len();
+    while fits > 0 {
+        let bytes = lines[..fits].iter().map(|line| line.content.len()).sum();
+        if let Some(room) = budget.reserve(bytes) {
+            return (fits, Some(room));
+        }
+        fits /= 2;
+    }
+    (0, None)
+}
+
+/// Brings lines, again and again those for which there is no room yet: nobody on IRC would send them again.
 async fn accept(host: &dyn Host, mut lines: Vec<Envelope>) {
     for attempt in 0..TRIES {
         if lines.is_empty() {
             return;
         }
-        let answers = host.accept(lines.clone()).await;
+        let (fits, _room) = room(host.budget(), &lines);
+        let later = lines.split_off(fits);
+        let answers = if lines.is_empty() { Vec::new() } else { host.accept(lines.clone()).await };
         let mut left = Vec::new();
         for (envelope, answer) in lines.into_iter().zip(answers) {
             match answer {
@@ -53,6 +69,7 @@ async fn accept(host: &dyn Host, mut lines: Vec<Envelope>) {
                 }
             }
         }
+        left.extend(later);
         lines = left;
         if !lines.is_empty() {
             tokio::time::sleep(Duration::from_secs(1 << attempt.min(5))).await;

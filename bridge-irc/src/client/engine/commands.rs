@@ -207,7 +207,7 @@ impl Server {
 
     fn take(&mut self, id: ClientId, ask: Ask, outcome: Outcome) -> Asks {
         match (ask, outcome) {
-            (Ask::Login { name, sasl, .. }, outcome) => return self.logged_in(id, &name, sasl, outcome),
+            (Ask::Login { sasl, .. }, outcome) => return self.logged_in(id, sasl, outcome),
             (Ask::Taken { nick }, outcome) => return self.nick_checked(id, &nick, &outcome),
             (Ask::Enter, outcome) => return self.entered(id, outcome),
             (Ask::Change { group, change }, outcome) => self.changed(id, &group, &change, outcome),

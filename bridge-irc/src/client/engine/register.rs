@@ -252,7 +252,7 @@ impl Server {
         Vec::new()
     }
 
-    pub(super) fn logged_in(&mut self, id: ClientId, name: &str, sasl: bool, outcome: Outcome) -> Asks {
+    pub(super) fn logged_in(&mut self, id: ClientId, sasl: bool, outcome: Outcome) -> Asks {
         let domain = self.facts.domain.to_string();
         let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
         let Some(reg) = &mut client.reg else { return Vec::new() };
@@ -274,19 +274,24 @@ impl Server {
                 reg.tries += 1;
                 client.network = None;
                 let (tries, slow) = (reg.tries, error.kind() == ErrorKind::TooMany);
+                let (later, command) = (error.kind().is_temporary(), if sasl { "AUTHENTICATE" } else { "PASS" });
                 let text = if error.kind() == ErrorKind::LoginFailed {
                     "the name or the password is wrong"
                 } else {
                     error.message()
                 };
+                if later {
+                    // RFC 2812, section 5.1: what was not processed. No numeric of SASL says it, and 904 stands for all
+                    // other failures.
+                    self.numeric(id, "263", [command, &format!("Please wait a while and try again: {text}")]);
+                }
                 if sasl {
                     self.numeric(id, "904", [&format!("SASL authentication failed: {text}")]);
-                } else {
+                } else if !later {
                     self.numeric(id, "464", [&format!("Password incorrect: {text}")]);
                 }
                 if !sasl || tries >= MOST_TRIES || slow {
-                    let _ = name;
-                    self.end(id, "Login failed");
+                    self.end(id, if later { "Try again later" } else { "Login failed" });
                 }
                 Vec::new()
             }

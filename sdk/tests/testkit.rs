@@ -1,7 +1,7 @@
 //! The test kit can fail: for each sentence of the contract a bridge that breaks it, and is found out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use mesyx_sdk::testkit::{self, Fate, Incoming, Manner, Must, Network, Reply, WrongConfig};
+use mesyx_sdk::testkit::{self, Acknowledges, Fate, Incoming, Manner, Must, Network, Reply, WrongConfig};
 use mesyx_sdk::*;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -25,12 +25,17 @@ const fn place(must: Must) -> usize {
     must as usize
 }
 
-#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[derive(Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Settings {
     listen: SocketAddr,
     server: SocketAddr,
     largest: u32,
+    /// Senders are told nothing; what they write are lines of chat.
+    quiet: bool,
+    /// How many messages are being taken.
+    #[serde(skip)]
+    busy: Arc<AtomicUsize>,
 }
 
 static CALLS: AtomicUsize = AtomicUsize::new(0);
@@ -56,6 +61,12 @@ impl<const BREAKS: usize> Toy<BREAKS> {
             };
             let answer = match text.trim_end().split(' ').collect::<Vec<_>>()[..] {
                 ["login", name, password] => self.login(host, name, password).await,
+                [to, text] if self.settings.quiet => {
+                    self.settings.busy.fetch_add(1, Ordering::SeqCst);
+                    self.take_line(host, to, text).await;
+                    self.settings.busy.fetch_sub(1, Ordering::SeqCst);
+                    continue;
+                }
                 [to, text] => {
                     if Self::breaks(Must::NoEarlyYes) {
                         stream.write_all(b"+\n").await?;
@@ -85,6 +96,39 @@ impl<const BREAKS: usize> Toy<BREAKS> {
             Err(_) if Self::breaks(Must::ErrorsTold) => '-',
             Err(error) if error.kind().is_temporary() => '~',
             Err(_) => '-',
+        }
+    }
+
+    /// A line of chat, whose sender hears nothing: it waits for room, and is brought until it is taken or refused for good.
+    async fn take_line(&self, host: &dyn Host, to: &str, text: &str) {
+        let loses = Self::breaks(Must::ErrorsTold);
+        let _reserved = loop {
+            match host.budget().reserve(text.len()) {
+                None if Self::breaks(Must::BackPressure) => break None,
+                None if loses => return,
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+                some => break some,
+            }
+        };
+        let misled = Self::breaks(Must::TakesMessages) && to.starts_with("ann");
+        let mut user = if misled { "bob@example.org" } else { to };
+        loop {
+            let (from, to) = ("toy:someone".parse::<Address>().unwrap(), format!("mesyx:{user}").parse().unwrap());
+            let (id, at) = (MessageId::random(), Timestamp::now());
+            let headers = LineHeaders { id, from: from.clone(), nick: "someone".into(), to, at };
+            let content = Line::say(text).to_content(&headers, host.domain()).unwrap();
+            let mut envelope = memory::envelope(Some(from.clone()), vec![headers.to], content);
+            (envelope.id, envelope.style, envelope.conversation) =
+                (id, Style::Instant, Some(Conversation::Direct(from)));
+            match host.accept(vec![envelope]).await.remove(0) {
+                Err(error) if error.kind().is_temporary() && !loses => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound && Self::breaks(Must::UnknownRefused) => {
+                    user = "ann@example.org";
+                }
+                _ => return,
+            }
         }
     }
 
@@ -210,14 +254,14 @@ impl<const BREAKS: usize> Bridge for Toy<BREAKS> {
                 () = host.stopped() => break,
                 Ok((stream, _)) = listener.accept() => {
                     // Served beside each other by a copy that knows the same.
-                    let settings = Settings { ..self.settings.clone() };
+                    let settings = self.settings.clone();
                     let (this, host) = (Self { settings, lives: AtomicUsize::new(1) }, Arc::clone(&host));
                     open.spawn(async move { this.serve(&*host, stream).await });
                 }
                 Some(ended) = open.join_next() => assert!(ended.is_ok(), "a connection failed"),
             }
         }
-        if Self::breaks(Must::EndsInTime) {
+        if Self::breaks(Must::EndsInTime) && (!self.settings.quiet || self.settings.busy.load(Ordering::SeqCst) > 0) {
             return std::future::pending().await;
         }
         // What was begun may end; idle connections are cut.
@@ -231,6 +275,9 @@ impl<const BREAKS: usize> Bridge for Toy<BREAKS> {
         if Self::breaks(Must::NullSender) {
             assert!(job.from.is_some());
         }
+        // People of chat write to such a network.
+        let of_chat = job.from.as_ref().is_none_or(|from| matches!(from, Address::Mesyx(_)));
+        assert!(of_chat || !self.settings.quiet, "{:?}", job.from);
         if Self::breaks(Must::AfterStop) && self.lives.load(Ordering::SeqCst) == 0 {
             return Vec::new();
         }
@@ -254,17 +301,12 @@ impl<const BREAKS: usize> Bridge for Toy<BREAKS> {
     }
 }
 
-impl Clone for Settings {
-    fn clone(&self) -> Self {
-        Self { ..*self }
-    }
-}
-
 /// The network of lines: a client for what comes in, and a server that takes what goes out.
 struct Lines {
     server: SocketAddr,
     arrived: Arc<Mutex<Vec<String>>>,
     manner: Arc<Mutex<Manner>>,
+    quiet: bool,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -302,12 +344,17 @@ impl Lines {
                 });
             }
         });
-        Self { server, arrived, manner, _runtime: runtime }
+        Self { server, arrived, manner, quiet: false, _runtime: runtime }
+    }
+
+    /// The same, where senders are told nothing.
+    fn quiet() -> Self {
+        Self { quiet: true, ..Self::new() }
     }
 
     async fn say(&self, host: &MemoryHost, line: String) -> Reply {
-        let mut stream = TcpStream::connect(host.listening("toy").await).await.unwrap();
-        stream.write_all(line.as_bytes()).await.unwrap();
+        let Ok(mut stream) = TcpStream::connect(host.listening("toy").await).await else { return Reply::Nothing };
+        let _ = stream.write_all(line.as_bytes()).await;
         match stream.read_u8().await {
             Ok(b'+') => Reply::Taken,
             Ok(b'~') => Reply::TryLater,
@@ -320,17 +367,28 @@ impl Lines {
 #[async_trait]
 impl Network for Lines {
     fn config(&self) -> serde_json::Value {
-        json!({ "listen": "127.0.0.1:0", "server": self.server, "largest": 1000 })
+        json!({ "listen": "127.0.0.1:0", "server": self.server, "largest": 1000, "quiet": self.quiet })
+    }
+    fn acknowledges(&self) -> Acknowledges {
+        if self.quiet { Acknowledges::Never } else { Acknowledges::Always }
     }
     fn wrong_configs(&self) -> Vec<WrongConfig> {
-        let config = json!({ "listen": "127.0.0.1:0", "server": self.server, "largest": 1 });
+        let config = json!({ "listen": "127.0.0.1:0", "server": self.server, "largest": 1, "quiet": self.quiet });
         vec![WrongConfig { config, paths: vec!["largest".into()] }]
     }
     async fn send(&self, host: &MemoryHost, message: &Incoming) -> Reply {
-        self.say(host, format!("{} {}\n", message.to, message.text)).await
+        let line = format!("{} {}\n", message.to, message.text);
+        if self.quiet {
+            // A bridge that has ended tells nothing either.
+            if let Ok(mut stream) = TcpStream::connect(host.listening("toy").await).await {
+                let _ = stream.write_all(line.as_bytes()).await;
+            }
+            return Reply::Nothing;
+        }
+        self.say(host, line).await
     }
     async fn garbage(&self, host: &MemoryHost, bytes: &[u8]) {
-        let mut stream = TcpStream::connect(host.listening("toy").await).await.unwrap();
+        let Ok(mut stream) = TcpStream::connect(host.listening("toy").await).await else { return };
         let _ = stream.write_all(bytes).await;
         let _ = stream.shutdown().await;
         let _ = stream.read_to_end(&mut Vec::new()).await;
@@ -346,6 +404,10 @@ impl Network for Lines {
             (address("later"), Fate::Later),
             (address("dan"), Fate::Taken),
         ]
+    }
+    fn sender(&self) -> Option<Address> {
+        let sender = if self.quiet { "mesyx:ann@example.org" } else { "ann@example.org" };
+        sender.parse().ok()
     }
     async fn arrived(&self, marker: &str) -> usize {
         // What was sent twice takes a moment to be read twice.
@@ -419,4 +481,44 @@ every_sentence! {
     NeverRetries and LeavesNothing,
     NullSender,
     AfterStop,
+}
+
+#[test]
+fn a_good_bridge_of_a_network_that_tells_senders_nothing_keeps_every_sentence() {
+    let report = testkit::check::<Toy<GOOD>>(&Lines::quiet());
+    report.assert();
+    for must in Must::ALL.iter().filter(|must| **must != Must::NoEarlyYes) {
+        assert_eq!(report.verdict(*must), testkit::Verdict::Held, "{must:?}");
+    }
+}
+
+macro_rules! sentences_of_quiet_networks {
+    ($($must:ident $(and $more:ident)*,)*) => {
+        #[test]
+        fn a_bridge_of_a_network_that_tells_senders_nothing_is_found_out() {
+            std::thread::scope(|scope| {
+                let all = [$((
+                    &[Must::$must $(, Must::$more)*][..],
+                    scope.spawn(|| testkit::check::<Toy<{ place(Must::$must) }>>(&Lines::quiet())),
+                )),*];
+                for (wanted, checking) in all {
+                    let report = checking.join().unwrap();
+                    let mut broken: Vec<_> = report.broken().collect();
+                    broken.sort_by_key(|must| *must != wanted[0]);
+                    assert_eq!(broken, wanted, "{report}");
+                }
+            });
+        }
+    };
+}
+
+// To somebody else; taken for lack of an address by anybody; taken without room; lost where there is no room, or no store; never at an
+// end while a line is with the host; broken by bytes.
+sentences_of_quiet_networks! {
+    TakesMessages,
+    UnknownRefused,
+    BackPressure,
+    ErrorsTold and BackPressure,
+    EndsInTime,
+    SurvivesGarbage and EndsInTime,
 }

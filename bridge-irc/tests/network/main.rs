@@ -1,4 +1,4 @@
-//! The bridge `irc-network` against ngircd, and its OTR against libotr, python3-potr and irssi's plugin on that network.
+//! Every sentence of the contract, of both bridges; the bridge `irc-network` against ngircd, and its OTR against libotr, python3-potr and irssi's plugin on that network.
 //!
 //! The programs come from Debian: ngircd, openssl, irssi, irssi-plugin-otr, tmux, gcc, libotr5-dev, python3-potr. Without them these tests fail,
 //! unless `MESYX_SKIP_PEERS=1` leaves them out.
@@ -11,6 +11,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod contract;
 mod irssi;
 mod network;
 mod otr;

@@ -294,6 +294,7 @@ impl Session for MemorySession {
 
     async fn submit(&self, envelope: Envelope) -> Result<Accepted, Error> {
         if envelope.style == Style::Instant && envelope.conversation.is_some() {
+            self.host.0.brought.send_modify(|brought| *brought += 1);
             self.host.gate().await?;
             let mut state = self.host.state();
             let accepted = state.submit_line(&self.user, &envelope, self.host.domain_now())?;

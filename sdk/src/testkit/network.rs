@@ -57,6 +57,11 @@ pub trait Network: Send + Sync {
         Vec::new()
     }
 
+    /// From whom the kit delivers: a user of the host. Where only people of the chat world speak, it is `mesyx:ann@example.org`.
+    fn sender(&self) -> Option<Address> {
+        "ann@example.org".parse().ok()
+    }
+
     /// The message that is delivered: a mail with the marker as its text, unless the network wants something else.
     fn outgoing(&self, marker: &str) -> Content {
         let mail = format!(
@@ -99,14 +104,14 @@ pub enum Acknowledges {
     Always,
     /// Only where it was refused: XMPP.
     Failures,
-    /// Never: IRC.
+    /// Never: IRC. Nobody sends again then: what can't be taken now must wait in the bridge, or on the connection.
     Never,
 }
 
 /// A message for the bridge to bring in.
 #[derive(Debug, Clone)]
 pub struct Incoming {
-    /// Whom it is for.
+    /// Whom it is for. A network of chat brings it to the chat address of the same user (`mesyx:` and this), or to this one.
     pub to: MailAddress,
     /// Its text: one line of ASCII.
     pub text: String,

@@ -48,7 +48,7 @@ pub(super) async fn check(subject: &Subject, network: &dyn Network, report: &mut
     );
     report.holds(Must::LeavesNothing, ended.left.is_empty(), || ended.left.join(", "));
     let late = Scene { network, stage: &stage, recipients };
-    let (_, outcomes) = late.deliver(&late.recipients, sender(), 5).await;
+    let (_, outcomes) = late.deliver(&late.recipients, network.sender(), 5).await;
     report.note(
         Must::AfterStop,
         match outcomes {
@@ -63,10 +63,6 @@ struct Scene<'a> {
     network: &'a dyn Network,
     stage: &'a Stage,
     recipients: Vec<(Address, Fate)>,
-}
-
-fn sender() -> Option<Address> {
-    "ann@example.org".parse().ok()
 }
 
 impl Scene<'_> {
@@ -99,7 +95,7 @@ impl Scene<'_> {
     async fn outcomes(&self, report: &mut Report) {
         let backwards: Vec<_> = self.recipients.iter().rev().cloned().collect();
         for to in [self.takers(), self.recipients.clone(), backwards] {
-            let (marker, outcomes) = self.deliver(&to, sender(), 20).await;
+            let (marker, outcomes) = self.deliver(&to, self.network.sender(), 20).await;
             let outcomes = match outcomes {
                 Ok(outcomes) => outcomes,
                 Err(why) => {
@@ -127,7 +123,7 @@ impl Scene<'_> {
             return report.skip(&[Must::BeforeDeadline], "a silent network is not played");
         }
         let to = self.takers();
-        let (_, outcomes) = self.deliver(&to, sender(), 4).await;
+        let (_, outcomes) = self.deliver(&to, self.network.sender(), 4).await;
         report.note(Must::BeforeDeadline, outcomes.and_then(|outcomes| deferred(&to, &outcomes)));
         self.network.behave(Manner::Usual).await;
         report.note(Must::BeforeDeadline, self.recovers("when the network speaks again").await);
@@ -138,7 +134,7 @@ impl Scene<'_> {
             return report.skip(&[Must::LostLinkDefers], "a network that hangs up is not played");
         }
         let to = self.takers();
-        let (_, outcomes) = self.deliver(&to, sender(), 20).await;
+        let (_, outcomes) = self.deliver(&to, self.network.sender(), 20).await;
         report.note(
             Must::LostLinkDefers,
             outcomes.and_then(|outcomes| {
@@ -158,7 +154,7 @@ impl Scene<'_> {
         let to = self.takers();
         let mut last = String::new();
         for _ in 0..20 {
-            let (_, outcomes) = self.deliver(&to, sender(), 10).await;
+            let (_, outcomes) = self.deliver(&to, self.network.sender(), 10).await;
             match outcomes.and_then(|outcomes| agree(&to, &outcomes)) {
                 Ok(()) => return Ok(()),
                 Err(why) => last = why,
@@ -173,7 +169,7 @@ impl Scene<'_> {
         if later.is_empty() {
             return report.skip(&[Must::NeverRetries], "a temporary refusal is not played");
         }
-        let (marker, outcomes) = self.deliver(&later, sender(), 10).await;
+        let (marker, outcomes) = self.deliver(&later, self.network.sender(), 10).await;
         if let Err(why) = outcomes.and_then(|outcomes| agree(&later, &outcomes)) {
             return report.note(Must::NeverRetries, Err(why));
         }

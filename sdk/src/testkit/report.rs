@@ -42,7 +42,7 @@ musts! {
     NoGrantNoPanic: "Without its grants a bridge fails with a text or serves less; it does not panic or hang.",
     TakesMessages: "A message of the network is brought in once, for its recipient, with its text.",
     NoEarlyYes: "The network is told yes only after `accept` has resolved.",
-    ErrorsTold: "An error of `accept` is told to the network: temporary as temporary, permanent as permanent.",
+    ErrorsTold: "An error of `accept` is told to the network: temporary as temporary, permanent as permanent; where it tells senders nothing, what failed for now is brought again.",
     UnknownRefused: "A message to nobody of ours is refused, and not brought in.",
     BackPressure: "When the byte budget is spent, nothing is taken: the sender is told to try later, or waits.",
     SurvivesGarbage: "Whatever bytes come, the bridge neither panics nor ends, and still serves.",

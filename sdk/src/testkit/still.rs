@@ -29,7 +29,7 @@ pub(super) fn check(subject: &Subject, network: &dyn Network, report: &mut Repor
 
 fn valid(manifest: &Manifest) -> Result<(), String> {
     let name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if manifest.name.is_empty() || manifest.name.len() > 64 || !manifest.name.bytes().all(name) {
+    if manifest.name.is_empty() || manifest.name.len() > Manifest::MAX_NAME || !manifest.name.bytes().all(name) {
         return Err(format!("the name is {:?}", manifest.name));
     }
     for (what, text) in [("version", &manifest.version), ("summary", &manifest.summary)] {

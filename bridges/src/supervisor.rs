@@ -14,6 +14,7 @@ use mesyx_sdk::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -248,6 +249,18 @@ struct Supervised {
     /// The host of the present life; `None` while it is not running.
     host: watch::Receiver<Option<Arc<GuardedHost>>>,
     task: JoinHandle<()>,
+    /// Whether it was told already that nothing is brought to it.
+    refused_delivery: AtomicBool,
+}
+
+impl Supervised {
+    /// Tells, once, that a message is not brought to the bridge, which would take it, for want of the grant.
+    fn refuse_delivery(&self) {
+        if !self.refused_delivery.swap(true, Ordering::Relaxed) {
+            let (bridge, grant) = (&self.prepared.manifest.name, Grant::Deliver.to_string());
+            tracing::warn!(bridge, grant, "refused to bring messages out: the bridge was not granted it");
+        }
+    }
 }
 
 /// The bridges under supervision, by name.
@@ -311,7 +324,8 @@ impl Supervisor {
             current,
         };
         let task = tokio::spawn(keeper.keep());
-        bridges.insert(name, Supervised { prepared, monitor, stop, host, task });
+        bridges
+            .insert(name, Supervised { prepared, monitor, stop, host, task, refused_delivery: AtomicBool::new(false) });
         self.changed.send_modify(|count| *count += 1);
     }
 
@@ -397,6 +411,11 @@ impl Supervisor {
         let serves =
             |bridge: &Prepared| bridge.manifest.delivers.contains(&kind) && bridge.grants.contains(&Grant::Deliver);
         let running = bridges.iter().filter(|(_, bridge)| serves(&bridge.prepared)).map(|(name, _)| name.clone()).min();
+        if running.is_none() {
+            for bridge in bridges.values().filter(|bridge| bridge.prepared.manifest.delivers.contains(&kind)) {
+                bridge.refuse_delivery();
+            }
+        }
         // One that is being restarted is there again in a moment: nobody must be told that there is none.
         let restarting = self.restarting.lock().unwrap_or_else(PoisonError::into_inner).clone();
         running.or_else(|| restarting.filter(serves).map(|prepared| prepared.manifest.name))
@@ -418,6 +437,7 @@ impl Supervisor {
                 return absent(format!("there is no bridge {name}"));
             };
             if !supervised.prepared.grants.contains(&Grant::Deliver) {
+                supervised.refuse_delivery();
                 return absent(format!("the bridge {name} was not granted 'deliver'"));
             }
             let Some(host) = supervised.host.borrow().clone() else {

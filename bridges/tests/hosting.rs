@@ -4,6 +4,7 @@
 use mesyx_bridges::{
     Breaker, Places, Prepared, Registry, RestartPolicy, Run, Server, Services, Settings, Sockets, State, Supervisor,
 };
+use mesyx_misbehaving::{Misbehaving, grants};
 use mesyx_sdk::{
     Accepted, Address, Answer, Bridge, ByteBudget, Certificates, Config, ConfigErrors, Content, Credentials, Delivery,
     Domain, Dsn, Envelope, Error, ErrorKind, Fatal, Grant, Group, Health, Host, Importance, Kind, ListenSpec, LiveFeed,
@@ -549,4 +550,87 @@ fn a_configuration_is_refused_with_every_reason() {
     assert!(registry.prepare(unlisted).unwrap_err().to_string().contains("add \"listen:0\""));
     let nobody = Settings { name: "smpt".into(), ..self::settings("well") };
     assert!(registry.prepare(nobody).unwrap_err().to_string().contains("the bridges are: odd"));
+}
+
+/// Notes what is logged, each event with its fields in one line.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<String>>>);
+
+impl tracing::field::Visit for Logged {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        self.0.lock().unwrap().last_mut().unwrap().push_str(&format!("{}={value:?} ", field.name()));
+    }
+}
+
+impl tracing::Subscriber for Logged {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        self.0.lock().unwrap().push(String::new());
+        event.record(&mut self.clone());
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// Linked in. In the other ways, the tests of the whole program do the same.
+#[tokio::test]
+async fn what_was_not_granted_is_refused_and_logged_and_what_was_is_not() {
+    let known = "nothing".parse::<Grant>().unwrap_err().to_string();
+    for grant in grants::CALLS {
+        assert!(known.contains(grant.split(':').next().unwrap()), "{grant}: {known}");
+    }
+    let listed = known.split_once("grants are ").unwrap().1.split([',', ' ']).filter(|word| word.len() > 3).count();
+    assert_eq!(listed, grants::CALLS.len() + 1, "the table has every grant, with deliver: {known}");
+    let all: Vec<&str> = grants::CALLS.into_iter().chain(["deliver"]).collect();
+    // None, each alone, and all.
+    let alone = all.iter().map(std::slice::from_ref);
+    for given in [&[][..]].into_iter().chain(alone).chain([&all[..]]) {
+        let logged = Logged::default();
+        let _guard = tracing::subscriber::set_default(logged.clone());
+        let record = tempfile::tempdir().unwrap();
+        let file = record.path().join("record");
+        let settings = Settings {
+            name: "misbehaving".into(),
+            grants: Some(given.iter().map(|grant| grant.parse().unwrap()).collect()),
+            config: Config::new(json!({ "how": "asks", "record": file })),
+            ..settings("")
+        };
+        let behind = Behind::new();
+        let supervisor = supervisor(&behind);
+        supervisor.start(Registry::new().link::<Misbehaving>().prepare(settings).unwrap());
+        assert!(supervisor.settled(PATIENCE).await, "{:?}", supervisor.status());
+        let end = std::time::Instant::now() + PATIENCE;
+        let lines = loop {
+            let lines = std::fs::read_to_string(&file).unwrap_or_default();
+            if lines.ends_with("all asked\n") {
+                break lines;
+            }
+            assert!(std::time::Instant::now() < end, "{lines}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        for (line, how) in lines.lines().filter_map(|line| line.split_once(' ').filter(|(_, how)| *how != "asked")) {
+            assert_eq!(how, if given.contains(&line) { "allowed" } else { "refused" }, "{line} of {given:?}");
+        }
+        let kind = mesyx_sdk::AddressKind::Other(mesyx_sdk::NetworkName::new("misbehaving").unwrap());
+        assert_eq!(supervisor.route(kind).is_some(), given.contains(&"deliver"));
+        let logged = logged.0.lock().unwrap().clone();
+        for grant in &all {
+            let refused = |line: &&String| line.contains("refused") && line.contains(&format!("grant=\"{grant}\""));
+            assert_eq!(
+                logged.iter().find(refused).is_none(),
+                given.contains(grant),
+                "{grant} of {given:?}: {logged:?}"
+            );
+        }
+        assert_eq!(behind.taken.lock().unwrap().len(), usize::from(given.contains(&"accept")));
+        assert_eq!(behind.signals.lock().unwrap().len(), usize::from(given.contains(&"signal")));
+        supervisor.stop_all().await;
+    }
 }

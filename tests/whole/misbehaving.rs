@@ -9,9 +9,10 @@
 
 use crate::beside::{Beside, user};
 use crate::support::port::free_port;
-use crate::support::ways::children;
+use crate::support::ways::{self, children};
 use crate::support::{DemoUser, deliver, run, until};
 
+use mesyx_misbehaving::grants;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -67,6 +68,7 @@ struct Misbehaving {
     /// The key `run`, and what starts the program on another host.
     run: String,
     elsewhere: Option<Command>,
+    grants: String,
     program: Option<Child>,
     delivered: usize,
     submitted: Vec<String>,
@@ -77,7 +79,16 @@ impl Misbehaving {
         let beside = Beside::new("attempt = 10\ngrace = 1");
         let record = beside.open_directory().join("record");
         let (run, submitted) = (String::new(), Vec::new());
-        Self { beside, record, run, elsewhere: None, program: None, delivered: 0, submitted }
+        let grants = "[\"accept\", \"deliver\"]".to_owned();
+        Self { beside, record, run, elsewhere: None, grants, program: None, delivered: 0, submitted }
+    }
+
+    fn library() -> Self {
+        let mut this = Self::new();
+        this.run = format!("{{ library = {:?} }}", ways::library(NAME));
+        this.configure("well");
+        this.beside.start();
+        this
     }
 
     fn process() -> Self {
@@ -115,8 +126,8 @@ impl Misbehaving {
 
     fn configure(&self, how: &str) {
         let own = format!("how = {how:?}\nto = {:?}\nrecord = {:?}", self.beside.bob.address, self.record);
-        let grants = "grants = [\"accept\", \"deliver\"]";
-        self.beside.configure(NAME, &format!("run = {}\n{grants}\n{RESTART}\n{own}", self.run));
+        let grants = &self.grants;
+        self.beside.configure(NAME, &format!("run = {}\ngrants = {grants}\n{RESTART}\n{own}", self.run));
     }
 
     /// From now on it does this.
@@ -254,4 +265,54 @@ fn as_a_remote_bridge_it_hurts_only_itself() {
         misbehaving.case(case);
     }
     misbehaving.behaves_in_the_end();
+}
+
+/// Each call without its grant is refused and logged, and with it neither; linked in, the tests of mesyx-bridges do the same.
+fn each_grant(mut misbehaving: Misbehaving) {
+    let all: Vec<&str> = grants::CALLS.into_iter().chain(["deliver"]).collect();
+    for granted in [false, true] {
+        let _ = fs::remove_file(&misbehaving.record);
+        let before = misbehaving.beside.log().len();
+        misbehaving.grants = if granted { format!("{all:?}") } else { "[]".to_owned() };
+        misbehaving.does("asks");
+        let record = || fs::read_to_string(&misbehaving.record).unwrap_or_default();
+        until("it has asked", || record().ends_with("all asked\n"));
+        for (grant, how) in record().lines().filter_map(|line| line.split_once(' ')).filter(|(_, how)| *how != "asked")
+        {
+            assert_eq!(how, if granted { "allowed" } else { "refused" }, "{grant}");
+        }
+        let script = "
+try:
+    submit(['somebody@misbehaving.x.example.org'], 'x')
+    print('taken')
+except smtplib.SMTPRecipientsRefused:
+    print('refused')
+";
+        let said = misbehaving.beside.python(&misbehaving.beside.alice, script, &[]);
+        assert_eq!(said.trim(), if granted { "taken" } else { "refused" });
+        until("it was brought", || record().contains("misbehaving:somebody") == granted);
+        let log = misbehaving.beside.log();
+        for grant in &all {
+            let about = format!("grant=\"{grant}\"");
+            let refused = log[before..].lines().any(|line| line.contains("refused") && line.contains(&about));
+            assert_eq!(refused, !granted, "{grant}\n{}", &log[before..]);
+        }
+    }
+    misbehaving.end_program();
+    assert!(misbehaving.beside.stop());
+}
+
+#[test]
+fn each_grant_counts_for_a_library() {
+    each_grant(Misbehaving::library());
+}
+
+#[test]
+fn each_grant_counts_for_a_process() {
+    each_grant(Misbehaving::process());
+}
+
+#[test]
+fn each_grant_counts_for_a_remote_bridge() {
+    each_grant(Misbehaving::remote());
 }

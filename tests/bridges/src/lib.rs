@@ -15,6 +15,7 @@
 //! | `exits` | ends the process |
 //! | `leaks` | takes memory and never gives it back |
 //! | `ignores-stop` | `run` never returns |
+//! | `asks` | nothing wrong; makes each call that needs a grant, and writes into `record` whether it was refused |
 //! | `claims` | calls everything that it was not granted, over and over |
 //! | `speaks-garbage` | sends bytes that are no protocol where the host listens |
 //! | `malformed` | sends bytes that are no frames amid its own connection |
@@ -23,6 +24,8 @@
 //! `to` is whom it floods and echoes to; into the file `record` it writes what it delivers.
 #![forbid(unsafe_code)]
 #![allow(clippy::panic, reason = "that is what it is for")]
+
+pub mod grants;
 
 use mesyx_sdk::*;
 use serde_json::json;
@@ -59,7 +62,7 @@ impl Bridge for Misbehaving {
             name: "misbehaving".into(),
             version: "1.0.0".into(),
             summary: "Breaks its contract".into(),
-            grants: vec![Grant::Accept, Grant::Deliver],
+            grants: grants::CALLS.into_iter().chain(["deliver"]).filter_map(|grant| grant.parse().ok()).collect(),
             delivers: NetworkName::new("misbehaving").map(AddressKind::Other).into_iter().collect(),
             config_schema: json!({ "type": "object", "additionalProperties": false, "properties": {
                 "how": { "type": "string" }, "to": { "type": "string" }, "record": { "type": "string" },
@@ -90,6 +93,12 @@ impl Bridge for Misbehaving {
         host.health(Health::Ready);
         let mut tasks = JoinSet::new();
         match self.how.as_str() {
+            "asks" => {
+                let asked = grants::ask(&*host).await;
+                let word = |refused| if refused { "refused" } else { "allowed" };
+                let lines = asked.into_iter().map(|(grant, refused)| format!("{grant} {}\n", word(refused)));
+                self.write(&lines.chain(["all asked\n".to_owned()]).collect::<String>());
+            }
             "floods" => {
                 for sender in 0..16 {
                     let (host, to) = (Arc::clone(&host), self.to.clone());
@@ -159,9 +168,13 @@ impl Bridge for Misbehaving {
 impl Misbehaving {
     /// One line for each recipient: the address, and the message's text.
     fn record(&self, job: &Delivery) {
-        let Some(path) = &self.record else { return };
         let text = String::from_utf8_lossy(&job.content).replace(['\r', '\n'], " ");
         let lines: String = job.recipients.iter().map(|to| format!("{} {text}\n", to.address)).collect();
+        self.write(&lines);
+    }
+
+    fn write(&self, lines: &str) {
+        let Some(path) = &self.record else { return };
         let file = std::fs::File::options().append(true).create(true).open(path);
         if let Err(error) = file.and_then(|mut file| file.write_all(lines.as_bytes())) {
             panic!("{}: {error}", path.display());

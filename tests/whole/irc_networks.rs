@@ -3,7 +3,7 @@
 mod support;
 
 use crate::support::{Lines, until};
-use crate::tools::run;
+use crate::tools::{run, succeed};
 use std::process::Command;
 use support::{Exchange, Irssi, Ngircd, Talker};
 
@@ -292,12 +292,14 @@ fn ask(client: &mut Talker, command: &str, wanted: &str) -> String {
 #[test]
 fn otr_is_driven_from_the_users_own_client_to_irssi_outside() {
     let network = Ngircd::start();
-    let exchange = Exchange::start(network.port, (50, 20));
+    let mut exchange = Exchange::start(network.port, (50, 20));
     let mut alice = exchange.client("alice/net@desk", "echo-message");
     alice.hears("JOIN #chan");
     ask(&mut alice, "help", "status [NICK]");
     ask(&mut alice, "status", "No private conversations on net");
     until("the key is made", || !ask(&mut alice, "fingerprints", "Yours on net").contains("not made"));
+    let own = |all: String| all.lines().find(|line| line.contains("Yours on net")).unwrap().to_owned();
+    let fingerprint = own(ask(&mut alice, "fingerprints", "Yours on net"));
     let peer = irssi_with_otr(&network);
 
     alice.send("PRIVMSG peer :in the clear");
@@ -306,14 +308,15 @@ fn otr_is_driven_from_the_users_own_client_to_irssi_outside() {
     // The plugin takes up the offer that came with it.
     assert!(alice.hears("NOT VERIFIED").contains(":*otr!otr@"));
     ask(&mut alice, "status peer", "peer: private, not verified");
+    // Once irssi reads what is encrypted, it encrypts.
+    alice.send("PRIVMSG peer :for the peer");
+    peer.see("for the peer");
     peer.type_line("from the peer");
     let line = alice.hears("from the peer");
     assert!(line.contains("mesyx.org/otr=unverified") && line.contains(":peer!"), "{line}");
-    alice.send("PRIVMSG peer :for the peer");
-    peer.see("for the peer");
 
-    // Verification with the wrong secret, and with the right one. What else there is in such a life is tried with libotr and python3-potr in
-    // the bridge's own tests.
+    // Verification with the wrong secret, and with the right one. What else there is in such a life is tried with irssi, libotr and
+    // python3-potr in the bridge's own tests.
     ask(&mut alice, "verify peer sesame", "is asked for the secret");
     peer.see("/otr auth");
     peer.type_line("/otr auth mustard");
@@ -324,4 +327,49 @@ fn otr_is_driven_from_the_users_own_client_to_irssi_outside() {
     alice.hears("Verified: peer knows the same secret");
     peer.type_line("now verified");
     assert!(alice.hears("now verified").contains("mesyx.org/otr=verified"));
+    alice.send("PRIVMSG *otr :refresh peer");
+    alice.hears("has fresh keys");
+    peer.type_line("by the new keys");
+    let line = alice.hears("by the new keys");
+    assert!(line.contains("mesyx.org/otr=verified"), "{line}");
+
+    // The peer ends it: what alice says then goes nowhere, and she is told.
+    peer.type_line("/otr finish");
+    alice.hears("ended the private conversation");
+    alice.send("PRIVMSG peer :LEAK");
+    alice.hears("To peer: not sent: peer ended the private conversation");
+    peer.type_line("/otr init");
+    alice.hears("Private conversation with peer (OTR), verified");
+    alice.send("PRIVMSG peer :private again");
+    peer.see("private again");
+    assert!(!peer.screen().contains("LEAK"));
+
+    // The exchange starts anew, with the same key: a text waits until it is private.
+    exchange.stop();
+    exchange.run();
+    let mut alice = exchange.client("alice/net@desk", "echo-message");
+    alice.hears("JOIN #chan");
+    assert_eq!(own(ask(&mut alice, "fingerprints", "Yours on net")), fingerprint);
+    alice.send("PRIVMSG peer :private from the start");
+    peer.see("private from the start");
+    ask(&mut alice, "status peer", "peer: private, verified by a shared secret");
+
+    // A mail program sees what was protected: by a header that nobody else can set.
+    let mut eve = Talker::outside(network.port, "eve");
+    eve.send("PRIVMSG alice :as anybody can read");
+    alice.hears("as anybody can read");
+    let header = |nick: &str, text: &str| {
+        let mail = exchange.message("alice", &format!("Chat%2Fnet%2F{nick}"), text);
+        mail.lines().find(|line| line.starts_with("Mesyx-Protection:")).map(|line| line.trim_end().to_owned())
+    };
+    assert_eq!(header("peer", "from the peer").as_deref(), Some("Mesyx-Protection: otr"));
+    assert_eq!(header("peer", "now verified").as_deref(), Some("Mesyx-Protection: otr; verified"));
+    assert_eq!(header("eve", "as anybody can read"), None);
+    let server = exchange.at("smtp", "mx").to_string();
+    let forged = ["--header", "Mesyx-Protection: otr; verified", "--header", "Subject: a forgery"];
+    let mail = ["--server", &server, "--from", "joe@example.net", "--to", "alice@example.org", "--body", "forged text"];
+    succeed(Command::new("swaks").args(mail).args(forged), b"");
+    until("the mail is there", || exchange.count("alice", "INBOX", "forged text") == 1);
+    let mail = exchange.message("alice", "INBOX", "forged text");
+    assert!(mail.contains("Subject: a forgery") && !mail.contains("Mesyx-Protection"), "{mail}");
 }

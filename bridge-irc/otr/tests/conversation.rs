@@ -222,9 +222,11 @@ fn a_start_while_keys_are_exchanged_asks_for_no_second_exchange() {
 fn refreshing_keeps_the_conversation() {
     let mut pair = Pair::private(Config::default(), Config::default());
     pair.a_says(b"one");
-    for side in 0..4 {
-        let out = if side % 2 == 0 { pair.a.start(pair.now) } else { pair.b.start(pair.now) };
-        let out = out.unwrap();
+    for side in 0..8 {
+        let session = if side % 2 == 0 { &mut pair.a } else { &mut pair.b };
+        let by_commitment = side >= 4;
+        let out = if by_commitment { session.refresh(pair.now) } else { session.start(pair.now) }.unwrap();
+        assert_eq!(out.lines[0].starts_with(b"?OTRv"), !by_commitment);
         if side % 2 == 0 {
             pair.a_sends(out)
         } else {
@@ -238,6 +240,14 @@ fn refreshing_keeps_the_conversation() {
         let (a, b) = pair.take();
         assert_eq!((private_texts(&a), private_texts(&b)), (vec![b"three".to_vec()], vec![b"two".to_vec()]));
     }
+}
+
+#[test]
+fn there_is_nothing_to_refresh_without_a_conversation() {
+    let (mut a, now) = (Session::new(alice(), Config::default()), std::time::Instant::now());
+    assert!(a.refresh(now).unwrap().lines[0].starts_with(b"?OTRv"));
+    let mut off = Session::new(alice(), Config { policy: Policy::Off, ..Config::default() });
+    assert_eq!(off.refresh(now).err(), Some(Error::PolicyOff));
 }
 
 /// Between our Reveal Signature message and the peer's answer, the peer already has the new keys and we have not.

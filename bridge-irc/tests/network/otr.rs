@@ -1,6 +1,6 @@
 //! OTR on a real network, against libotr (version 3) and python3-potr (version 2): the peer is another implementation behind a plain client.
 
-use crate::support::{Bridged, Ngircd, Other, PATIENCE, free_nick, free_port, skipped};
+use crate::support::{Bridged, Ngircd, Other, PATIENCE, fast, free_port, identity, restart, skipped};
 use mesyx_sdk::Protection;
 use std::path::Path;
 use std::process::Stdio;
@@ -20,6 +20,8 @@ struct Bob {
     stdin: ChildStdin,
     stdout: Lines<BufReader<ChildStdout>>,
     reports: Vec<String>,
+    /// Al's instance tag, as it is known to the peer.
+    tag: Option<String>,
 }
 
 fn hex(text: &str) -> String {
@@ -57,7 +59,7 @@ impl Bob {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let (stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
         let irc = Other::connect(port, "bob").await;
-        let mut bob = Self { irc, _child: child, stdin, stdout, reports: Vec::new() };
+        let mut bob = Self { irc, _child: child, stdin, stdout, reports: Vec::new(), tag: None };
         bob.collect().await;
         bob.tell("fragment 400").await;
         bob
@@ -78,7 +80,10 @@ impl Bob {
                     assert!(line.len() <= 400, "{}", line.len());
                     self.irc.send(&format!("PRIVMSG al :{line}")).await;
                 }
-                _ => self.reports.push(report),
+                _ => match report.strip_prefix("instance ") {
+                    Some(tag) => self.tag = Some(tag.to_owned()),
+                    None => self.reports.push(report),
+                },
             }
         }
     }
@@ -143,20 +148,27 @@ async fn meanwhile<T>(bob: &mut Bob, al: impl Future<Output = T>) -> T {
     }
 }
 
-/// Ten each way, in bursts of three, long enough for several fragments now and then.
+/// Ten each way, in bursts of three before the other answers; some need several fragments.
 async fn ten_each_way(al: &Bridged, bob: &mut Bob, round: &str) {
-    for n in 0..10 {
-        let long = if n % 4 == 0 { "x".repeat(700) } else { String::new() };
-        let (ours, theirs) = (format!("{round} ours {n} {long}"), format!("{round} theirs {n} {long}"));
-        meanwhile(bob, al.says("bob", ours.trim())).await;
-        bob.tell(&format!("say {}", hex(theirs.trim()))).await;
-        if n % 3 == 2 {
-            bob.until(&[&format!("text private {}", hex(ours.trim()))]).await;
-            let (_, _, protection) = meanwhile(bob, al.line(theirs.trim())).await;
+    let text = |who: &str, n: usize| {
+        let long = if n == 0 || n == 4 || n == 8 { "x".repeat(700) } else { String::new() };
+        format!("{round} {who} {n} {long}").trim().to_owned()
+    };
+    for burst in [0..3, 3..6, 6..9, 9..10] {
+        for n in burst.clone() {
+            meanwhile(bob, al.says("bob", &text("al", n))).await;
+        }
+        for n in burst.clone() {
+            bob.until(&[&format!("text private {}", hex(&text("al", n)))]).await;
+        }
+        for n in burst.clone() {
+            bob.tell(&format!("say {}", hex(&text("bob", n)))).await;
+        }
+        for n in burst {
+            let (_, _, protection) = meanwhile(bob, al.line(&text("bob", n))).await;
             assert!(matches!(protection, Protection::Otr { .. }), "{protection:?}");
         }
     }
-    meanwhile(bob, al.line(&format!("{round} theirs 9"))).await;
 }
 
 async fn word(al: &Bridged, bob: &mut Bob, text: &str) {
@@ -180,7 +192,8 @@ async fn life(kind: Kind) {
     let directory = tempfile::tempdir().unwrap();
     let mut bob = Bob::start(kind, server.port, directory.path()).await;
     // Of a leading offer potr shows nothing.
-    let more = serde_json::json!({ "otr": { "offer": if kind == Kind::Potr { "trailing" } else { "leading" } } });
+    let mut more = fast();
+    more["otr"] = serde_json::json!({ "offer": if kind == Kind::Potr { "trailing" } else { "leading" } });
     let mut al = Bridged::start(server.port, more.clone()).await;
     al.joined().await;
     // The key is made meanwhile.
@@ -247,20 +260,11 @@ async fn life(kind: Kind) {
     bob.until(&["finished"]).await;
     bob.tell("end").await;
 
-    // Both start anew, with the same keys: a text is held until it is private.
-    let host = al.host.clone();
-    let (_, user) = al.stop().await;
+    // Both start anew, with the same keys and, where the version has one, the same instance tag: a text is held until it is private.
+    let (kept, tag) = (identity(&al).await, bob.tag.clone());
     drop(bob);
-    let next = mesyx_sdk::MemoryHost::new("example.org".parse().unwrap());
-    next.add_user("al", "pw").unwrap();
-    for key in mesyx_sdk::Host::checkpoints(&host, "").await.unwrap() {
-        let kept = mesyx_sdk::Host::checkpoint(&host, &key).await.unwrap();
-        mesyx_sdk::Host::set_checkpoint(&next, &key, kept).await.unwrap();
-    }
-    free_nick(server.port, "al").await;
+    let al = restart(al, server.port, more.clone()).await;
     let mut bob = Bob::start(kind, server.port, directory.path()).await;
-    let mut al = Bridged::again(next, user, server.port, more);
-    al.joined().await;
     let now = al.service("fingerprints").await;
     assert_eq!(now.lines().next(), ours.lines().next());
     meanwhile(&mut bob, al.says("bob", "private from the start")).await;
@@ -268,9 +272,31 @@ async fn life(kind: Kind) {
     bob.tell(&format!("say {}", hex("welcome back"))).await;
     let (_, _, protection) = meanwhile(&mut bob, al.line("welcome back")).await;
     assert_eq!(protection, Protection::Otr { verified: true });
-    assert!(
-        !bob.reports.iter().any(|report| report.starts_with("text clear") && report.contains(&hex("private from")))
-    );
+    assert!(!bob.reports.iter().any(|report| report.starts_with("text clear")), "{:?}", bob.reports);
+    ten_each_way(&al, &mut bob, "five").await;
+    assert_eq!((identity(&al).await, &bob.tag), (kept, &tag));
+    assert_eq!(tag.is_some(), kind == Kind::Libotr);
+
+    // Somebody else by bob's nick, with another key: loudly told, and nothing that was meant for bob is sent until the user says so.
+    drop(bob);
+    let al = restart(al, server.port, more).await;
+    let another = tempfile::tempdir().unwrap();
+    let mut bob = Bob::start(kind, server.port, another.path()).await;
+    let waits = al.say("bob", mesyx_sdk::Line::say("for the old one"));
+    let trusts = async {
+        while !al.words().iter().any(|word| word.contains("THE FINGERPRINT OF bob HAS CHANGED. It was VERIFIED as")) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        // What the other says meanwhile is not marked as verified.
+        assert!(al.service("status bob").await.contains("bob: private, not verified"));
+        al.service("trust bob").await
+    };
+    let both = async { tokio::join!(waits, trusts) };
+    let (outcome, trusted) = meanwhile(&mut bob, both).await;
+    assert!(trusted.contains("verified by hand"), "{trusted}");
+    assert!(matches!(outcome, mesyx_sdk::Outcome::Delivered { .. }), "{outcome:?}");
+    bob.until(&[&format!("text private {}", hex("for the old one"))]).await;
+    assert!(!bob.reports.iter().any(|report| report.starts_with("text")), "{:?}", bob.reports);
     al.stop().await;
 }
 

@@ -307,3 +307,31 @@ impl Bridged {
         (self.host, self.user)
     }
 }
+
+/// A pace that makes nobody wait.
+pub fn fast() -> serde_json::Value {
+    serde_json::json!({ "network.burst": 50, "network.line_milliseconds": 20 })
+}
+
+/// The bridge anew, on a host that has what lasts of the old one.
+pub async fn restart(old: Bridged, port: u16, more: serde_json::Value) -> Bridged {
+    let (host, user) = old.stop().await;
+    let next = MemoryHost::new("example.org".parse().unwrap());
+    next.add_user("al", "pw").unwrap();
+    for key in Host::checkpoints(&host, "").await.unwrap() {
+        let kept = Host::checkpoint(&host, &key).await.unwrap();
+        Host::set_checkpoint(&next, &key, kept).await.unwrap();
+    }
+    free_nick(port, "al").await;
+    let mut new = Bridged::again(next, user, port, more);
+    new.joined().await;
+    new
+}
+
+/// What is kept of al's OTR key and instance tag.
+pub async fn identity(al: &Bridged) -> String {
+    let keys = Host::checkpoints(&al.host, "otr/").await.unwrap();
+    let kept = Host::checkpoint(&al.host, &keys[0]).await.unwrap().unwrap();
+    let kept: serde_json::Value = serde_json::from_slice(kept.expose()).unwrap();
+    kept["identity"].as_str().unwrap().to_owned()
+}

@@ -156,13 +156,23 @@ impl Exchange {
         String::from_utf8_lossy(&run(&mut curl, b"").stdout).into_owned()
     }
 
+    /// The numbers of the messages of a mailbox that hold a text.
+    fn search(&self, name: &str, mailbox: &str, text: &str) -> Vec<String> {
+        let found = self.imap(name, mailbox, Some(&format!("SEARCH BODY \"{text}\"")));
+        let found = found.lines().find_map(|line| line.trim_end().strip_prefix("* SEARCH"));
+        found.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+    }
+
     /// How many messages of a mailbox hold a text.
     pub fn count(&self, name: &str, mailbox: &str, text: &str) -> usize {
-        let found = self.imap(name, mailbox, Some(&format!("SEARCH BODY \"{text}\"")));
-        found
-            .lines()
-            .find_map(|line| line.trim_end().strip_prefix("* SEARCH"))
-            .map_or(0, |all| all.split_whitespace().count())
+        self.search(name, mailbox, text).len()
+    }
+
+    /// The message of a mailbox that holds a text.
+    pub fn message(&self, name: &str, mailbox: &str, text: &str) -> String {
+        let found = self.search(name, mailbox, text);
+        assert_eq!(found.len(), 1, "'{text}' in {mailbox}");
+        self.imap(name, &format!("{mailbox};MAILINDEX={}", found[0]), None)
     }
 
     /// Sends a mail with swaks as a user.
@@ -272,8 +282,8 @@ impl Irssi {
     pub fn at(home: tempfile::TempDir, startup: &str, arguments: &[&str]) -> Self {
         let socket = home.path().join("tmux").to_str().unwrap().to_owned();
         let irssi = Self { socket, home };
-        // A verification takes many lines, which irssi would send one every two seconds.
-        let startup = format!("set cmd_queue_speed 100msec\nset cmds_max_at_once 20\n{startup}\n");
+        // irssi sends one line every two seconds, and waits up to six behind one of more than a hundred bytes, unless the pace is 10 ms.
+        let startup = format!("set cmd_queue_speed 10msec\nset cmds_max_at_once 1000\n{startup}\n");
         fs::write(irssi.home.path().join("startup"), startup).unwrap();
         let command = format!("irssi --home={} {}", irssi.home.path().display(), arguments.join(" "));
         irssi.tmux(&["new-session", "-d", "-x", "200", "-y", "50", &command]);

@@ -91,7 +91,7 @@ impl Session {
         }
     }
 
-    fn begin(&mut self, version: Version, now: Instant, out: &mut Output) -> Result<(), Rejection> {
+    pub(super) fn begin(&mut self, version: Version, now: Instant, out: &mut Output) -> Result<(), Rejection> {
         let commitment = Commitment::new()?;
         let header = self.header(version, InstanceTag::NONE);
         out.lines.extend(fragment::split(commitment.encode(header), header, self.config.max_line));

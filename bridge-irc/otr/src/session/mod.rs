@@ -192,17 +192,44 @@ impl Session {
             }
         }
         self.expects = true;
-        let moves = |instance: &Instance| {
-            let answered = matches!(instance.auth, Auth::AwaitReveal(_) | Auth::AwaitSignature(_));
-            answered && now.saturating_duration_since(instance.auth_moved) < limits::QUERY_INTERVAL
-        };
-        if self.instances.iter().any(moves) {
+        if self.exchange_moves(now) {
             return Ok(Output::default());
         }
         self.last_query = Some(now);
         Ok(Output {
             lines: vec![line::our_query(&self.config.query_sentence, self.config.max_line)],
             events: Vec::new(),
+        })
+    }
+
+    /// Asks for fresh keys in the private conversation that runs: by a commitment, not by a query, since irssi's plugin sends in the clear
+    /// what its user says between a query and the new keys. Without a private conversation the same as [`Session::start`].
+    ///
+    /// # Errors
+    /// [`Error::PolicyOff`]; [`Error::TooManyExchanges`]; [`Error::Random`].
+    pub fn refresh(&mut self, now: Instant) -> Result<Output, Error> {
+        let version = match self.active_instance() {
+            Some(Instance { state: State::Private(private), .. }) => private.header().version,
+            _ => return self.start(now),
+        };
+        if self.config.policy == Policy::Off {
+            return Err(Error::PolicyOff);
+        }
+        if !self.exchanges.allow(now) {
+            return Err(Error::TooManyExchanges);
+        }
+        let mut out = Output::default();
+        if !self.exchange_moves(now) {
+            self.begin(version, now, &mut out).map_err(|_| Error::Random)?;
+        }
+        Ok(out)
+    }
+
+    /// Whether a key exchange has had an answer lately.
+    fn exchange_moves(&self, now: Instant) -> bool {
+        self.instances.iter().any(|instance| {
+            let answered = matches!(instance.auth, Auth::AwaitReveal(_) | Auth::AwaitSignature(_));
+            answered && now.saturating_duration_since(instance.auth_moved) < limits::QUERY_INTERVAL
         })
     }
 

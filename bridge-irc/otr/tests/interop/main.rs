@@ -39,10 +39,13 @@ fn life(kind: Kind, max_line: Option<usize>) {
     talk.ours(out);
     began(&mut talk, version, false);
     ten_each_way(&mut talk);
-    let out = talk.us.start(Instant::now()).unwrap();
-    talk.ours(out);
-    began(&mut talk, version, true);
-    ten_each_way(&mut talk);
+    for by_query in [true, false] {
+        let now = Instant::now();
+        let out = if by_query { talk.us.start(now) } else { talk.us.refresh(now) }.unwrap();
+        talk.ours(out);
+        began(&mut talk, version, true);
+        ten_each_way(&mut talk);
+    }
     talk.tell("query");
     began(&mut talk, version, true);
     ten_each_way(&mut talk);

@@ -9,6 +9,7 @@
  * Reports:
  *   fingerprint HEX   our own, at the start                  line BYTES      to be sent
  *   text private|clear BYTES                                 private HEX, refreshed HEX   begun, with whom
+ *   instance HEX      the other's tag, before private
  *   finished          the other side ended                   asked BYTES     a verification; question or "-"
  *   smp same|different|aborted                               note WORDS      anything else worth reading
  */
@@ -75,6 +76,7 @@ static void inject(void *data, const char *account, const char *protocol, const 
 
 static void gone_secure(void *data, ConnContext *context)
 {
+    if (context->protocol_version == 3) printf("instance %08x\n", context->their_instance);
     report_bytes("private", (const char *)context->active_fingerprint->fingerprint, 20);
 }
 

@@ -75,7 +75,8 @@ impl Desk {
         let (name, secret) = (verb.to_owned(), secret.to_owned());
         let run = move |session: &mut Session| -> Result<Output, Error> {
             match name.as_str() {
-                "start" | "refresh" => session.start(now),
+                "start" => session.start(now),
+                "refresh" => session.refresh(now),
                 "end" => Ok(session.end(now)),
                 "verify" => session.smp_start(secret.as_bytes(), question.as_deref().map(str::as_bytes), now),
                 "answer" => session.smp_answer(secret.as_bytes(), now),

@@ -29,6 +29,9 @@ use std::time::{Duration, Instant};
 
 /// Most conversations at once; the one idle longest gives way.
 const MOST_SESSIONS: usize = 200;
+/// Messages in one private conversation that are taken at once; then one for each [`PRIVATE_EACH`]. More than networks let through.
+const PRIVATE_AT_ONCE: u32 = 200;
+const PRIVATE_EACH: Duration = Duration::from_millis(50);
 /// What every whitespace tag begins with.
 const TAG: &[u8] = b" \t  \t\t\t\t \t \t \t  ";
 
@@ -58,6 +61,8 @@ struct Peer {
     nick: String,
     session: Option<Session>,
     used: Instant,
+    /// For what comes in a private conversation: strangers must not use up its share.
+    pace: Pace,
 }
 
 /// All conversations of one connection.
@@ -147,14 +152,21 @@ impl Desk {
         if !self.concerned(nick) || !(speaks || known || required) {
             return vec![Told::Text { nick: nick.to_owned(), text: raw.to_vec(), private: None, unexpected: required }];
         }
-        let heavy = self.session(nick, room, now).is_some_and(|session| session.is_heavy(raw));
+        let session = self.session(nick, room, now);
+        let heavy = session.as_ref().is_some_and(|session| session.is_heavy(raw));
+        let private = session.is_some_and(|session| matches!(session.state(), SessionState::Private(_)));
         let since = now.saturating_duration_since(self.origin);
         if heavy {
-            if !self.heavy.wait(since).is_zero() {
-                tracing::warn!(network = self.network, "too many OTR messages at once: one was dropped");
-                return Vec::new();
+            let pace = match self.peers.get_mut(&folded) {
+                Some(peer) if private => &mut peer.pace,
+                _ => &mut self.heavy,
+            };
+            if !pace.wait(since).is_zero() {
+                tracing::warn!(network = self.network, private, "too many OTR messages at once: one was dropped");
+                let lost = format!("{nick} sends too many encrypted messages at once: one was not read, and is lost.");
+                return if private { vec![word(nick, lost, true)] } else { Vec::new() };
             }
-            self.heavy.spend(since, 1);
+            pace.spend(since, 1);
         }
         let raw = raw.to_vec();
         let run = move |session: &mut Session| session.receive(&raw, now);
@@ -252,7 +264,8 @@ impl Desk {
                 ..Config::default()
             };
             let session = Some(Session::new(self.identity.clone()?, config));
-            self.peers.insert(folded.clone(), Peer { nick: nick.to_owned(), session, used: now });
+            let pace = Pace::new(PRIVATE_AT_ONCE, PRIVATE_EACH);
+            self.peers.insert(folded.clone(), Peer { nick: nick.to_owned(), session, used: now, pace });
         }
         let peer = self.peers.get_mut(&folded)?;
         (peer.used, peer.nick) = (now, nick.to_owned());

@@ -175,3 +175,34 @@ async fn policies_hold() {
     assert!(pair.command("policy bob sometimes").await.contains("no policy"));
     assert!(pair.command("nonsense").await.contains("status"));
 }
+
+#[tokio::test]
+async fn a_burst_in_a_private_conversation_is_read_whole_and_what_is_too_much_is_told() {
+    let mut pair = Pair::new(desk(0), 1);
+    pair.say("hello", 1).await;
+    // Strangers used up what is for them: that takes nothing from those who are in a private conversation.
+    for n in 0..50 {
+        pair.desk.receive(&format!("stranger{n}"), b"?OTRv23?", 400, pair.now).await;
+    }
+    assert!(pair.desk.receive("another", b"?OTRv23?", 400, pair.now).await.is_empty());
+    pair.told.clear();
+    for n in 0..PRIVATE_AT_ONCE {
+        pair.bob_says(&format!("text {n}")).await;
+    }
+    let texts = |told: &[Told]| told.iter().filter(|told| matches!(told, Told::Text { private: Some(_), .. })).count();
+    assert!(texts(&pair.told) >= 190, "{} and {:?}", texts(&pair.told), pair.told.last());
+    pair.told.clear();
+    for n in 0..20 {
+        pair.bob_says(&format!("more {n}")).await;
+    }
+    let lost = pair
+        .told
+        .iter()
+        .filter(|told| matches!(told, Told::Word { text, lasting: true, .. } if text.contains("is lost")));
+    assert_eq!(texts(&pair.told) + lost.count(), 20);
+    assert!(texts(&pair.told) < 20);
+    pair.now += Duration::from_secs(20);
+    pair.told.clear();
+    pair.bob_says("later").await;
+    assert_eq!(texts(&pair.told), 1);
+}

@@ -373,3 +373,89 @@ fn otr_is_driven_from_the_users_own_client_to_irssi_outside() {
     let mail = exchange.message("alice", "INBOX", "forged text");
     assert!(mail.contains("Subject: a forgery") && !mail.contains("Mesyx-Protection"), "{mail}");
 }
+
+#[test]
+fn a_relay_ties_a_group_to_a_channel_outside() {
+    const GROUP: &str = "Chat%2F%23x";
+    let network = Ngircd::start();
+    let mut eve = Talker::outside(network.port, "eve");
+    eve.send("JOIN #x");
+    eve.until(" 366 ");
+    let relay = "relay = { nick = \"mesyx\", channels = [{ name = \"#x\", group = \"#x\" }] }\nconnect = false\n";
+    let mut exchange = Exchange::with(network.port, PACE, relay);
+    eve.hears("JOIN :#x");
+    let irssi = |exchange: &Exchange, name: &str| {
+        let at = exchange.at("irc-client", "irc");
+        let password = exchange.password(name);
+        let (ip, port) = (at.ip(), at.port());
+        let arguments = format!("--connect={ip} --port={port} --nick={name} --password={name}:{password}");
+        let irssi = Irssi::start("", &[&arguments]);
+        irssi.see("hello");
+        irssi
+    };
+    let (alice, bob) = (irssi(&exchange, "alice"), irssi(&exchange, "bob"));
+    for (client, name) in [(&alice, "alice"), (&bob, "bob")] {
+        client.type_line("/join #x");
+        client.see(&format!("{name} [{name}@example.org] has joined #x"));
+    }
+
+    // The channel has not allowed it.
+    alice.type_line("for nobody outside");
+    bob.see("for nobody outside");
+    eve.send("PRIVMSG #x :for nobody inside");
+    eve.send("PRIVMSG mesyx :hello?");
+    assert!(eve.hears("NOTICE eve :#x is not relayed").starts_with(":mesyx!"));
+    // It does, and both sides see so.
+    eve.send("MODE #x +v mesyx");
+    let heard = eve.until("NOTICE #x :I am a relay");
+    assert!(!heard.iter().any(|line| line.contains("for nobody outside")), "{heard:#?}");
+    alice.see("This group is relayed to #x on the IRC network net");
+    bob.see("This group is relayed to #x");
+
+    alice.type_line("hello from alice");
+    assert!(eve.hears("hello from alice").ends_with("PRIVMSG #x :<alice> hello from alice"));
+    bob.see("alice> hello from alice");
+    bob.type_line("/me waves");
+    assert!(eve.hears("waves").ends_with("PRIVMSG #x :* bob waves"));
+    eve.send("PRIVMSG #x :hello from outside");
+    alice.see("eve/net> hello from outside");
+    bob.see("eve/net> hello from outside");
+    // By mail, too.
+    exchange.mail("bob", "#x@irc.example.org", "said by mail");
+    assert!(eve.hears("said by mail").ends_with("PRIVMSG #x :<bob> said by mail"));
+    alice.see("bob> said by mail");
+
+    // In the members' mail, once each, under names that can be answered; what was not allowed has not come in, and no echo.
+    eve.send("PRIVMSG #x :the end");
+    alice.see("eve/net> the end");
+    for name in ["alice", "bob"] {
+        for text in ["hello from alice", "hello from outside", "said by mail", "the end", "This group is relayed"] {
+            assert_eq!(exchange.count(name, GROUP, text), 1, "{name}: {text}");
+        }
+        assert_eq!(exchange.count(name, GROUP, "for nobody inside"), 0);
+    }
+    let last = exchange.imap("alice", &format!("{GROUP};MAILINDEX=*"), None);
+    assert!(last.contains("From: eve <eve@net.irc.example.org>"), "{last}");
+    assert!(last.contains("Reply-To: <#x@irc.example.org>"), "{last}");
+
+    // The next life of the exchange goes on where this one was: nobody has to allow it again, and nothing is told twice.
+    exchange.stop();
+    exchange.run();
+    let mut alice = exchange.client("alice", "");
+    eve.hears("JOIN :#x");
+    alice.send("PRIVMSG #x :after the restart");
+    let heard = eve.until("<alice> after the restart");
+    assert!(!heard.iter().any(|line| line.contains("NOTICE #x")), "{heard:#?}");
+    eve.send("PRIVMSG #x :welcome back");
+    assert!(alice.hears("welcome back").contains(":eve/net!eve@net PRIVMSG #x :"));
+    // An operator ends it.
+    eve.send("KICK #x mesyx :enough");
+    assert!(alice.hears("is not relayed to #x").contains(":*relay!relay@net NOTICE #x :"));
+    alice.send("PRIVMSG #x :among us again");
+    alice.rest("alice-is-here");
+    let heard = eve.rest("eve-is-here");
+    assert_eq!(said(&heard, "among us again"), 0, "{heard:#?}");
+    for text in ["after the restart", "welcome back"] {
+        assert_eq!(exchange.count("bob", GROUP, text), 1, "{text}");
+    }
+}

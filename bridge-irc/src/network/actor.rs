@@ -7,6 +7,7 @@
 mod asks;
 mod down;
 mod lines;
+mod relay;
 mod say;
 mod up;
 
@@ -16,6 +17,7 @@ use super::intake::{self, Item};
 use super::otr::Desk;
 use super::proto::{Again, Over};
 use super::records::{Plan, short};
+use super::relay::{Heard, Relay};
 use crate::link::{Ask, News, State};
 use mesyx_otr::Identity;
 use mesyx_sdk::{Answer, Error, Host, MailAddress, MessageId, Outcome, Protection, UserId, Verb};
@@ -85,6 +87,10 @@ pub(crate) struct Actor {
     failures: u32,
     /// A server asked for TLS on this port.
     upgrade: Option<u16>,
+    /// The connection is a relay's, and no user's.
+    relay: Option<Box<Relay>>,
+    /// What the relay hears of groups.
+    heard: Option<mpsc::Receiver<Heard>>,
 }
 
 /// How a stretch of the actor's life ended.
@@ -101,10 +107,12 @@ impl Actor {
         plan: Plan,
         user: Option<UserId>,
         address: MailAddress,
+        relay: Option<(Relay, mpsc::Receiver<Heard>)>,
     ) -> Link {
         let (orders, receiver) = mpsc::channel(256);
         let (intake, items) = mpsc::channel(intake::WAITING);
         let status = Arc::new(Mutex::new(Status { nick: plan.identity.nick.clone(), ..Status::default() }));
+        let (relay, heard) = relay.map(|(relay, heard)| (Box::new(relay), heard)).unzip();
         let desk = Desk::new(&plan.network, &address.to_string(), config.otr.clone(), plan.otr);
         let actor = Self {
             host: Arc::clone(host),
@@ -124,6 +132,8 @@ impl Actor {
             away: None,
             failures: 0,
             upgrade: None,
+            relay,
+            heard,
         };
         let host = Arc::clone(host);
         let task = tokio::spawn(async move {
@@ -177,6 +187,7 @@ impl Actor {
         self.set_status(State::Disconnected, &over.why);
         self.news(News::Disconnected { why: over.why.clone() }).await;
         self.unfinished(&over.why);
+        self.relay_lost();
     }
 
     async fn dial(&mut self) -> Result<Option<(Box<dyn Stream>, Protection, super::proto::Identity)>, String> {
@@ -203,6 +214,7 @@ impl Actor {
                     }
                     Some(order) => self.offline(order).await,
                 },
+                heard = hearing(&mut self.heard) => self.heard(heard).await,
                 () = sleep_until(expiry) => self.expire(),
             }
         }
@@ -231,6 +243,9 @@ impl Actor {
 
     /// Reads the OTR key and fingerprints, or has a key made.
     async fn load_otr(&mut self) {
+        if self.relay.is_some() {
+            return;
+        }
         match self.host.checkpoint(&self.otr_key()).await {
             Ok(Some(kept)) => {
                 // Never replaced by a new key in silence: others know the old one.
@@ -280,6 +295,18 @@ pub(crate) fn otr_key(address: &str, network: &str) -> String {
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a relay hears next; never where there is none, or it hears nothing any more.
+async fn hearing(heard: &mut Option<mpsc::Receiver<Heard>>) -> Heard {
+    let next = match heard {
+        Some(heard) => heard.recv().await,
+        None => None,
+    };
+    match next {
+        Some(heard) => heard,
         None => std::future::pending().await,
     }
 }

@@ -1,6 +1,7 @@
 //! The configuration of `irc-network`: as written ([`IrcNetworkConfig`]), and checked.
 
 use super::proto::Charset;
+use super::relay::{self, RelayConfig};
 use mesyx_sdk::{ConfigErrors, IrcAddress, address::CaseMapping};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -84,6 +85,8 @@ pub struct NetworkConfig {
     pub charset: Charset,
     /// OTR on this network, in place of the general setting.
     pub otr: Option<OtrPolicy>,
+    /// A nick of nobody's own that ties channels to groups here. See docs/irc-networks.md.
+    pub relay: Option<RelayConfig>,
 }
 
 /// How to log in.
@@ -252,6 +255,7 @@ impl IrcNetworkConfig {
                 );
             }
         }
+        relay::check(&self.network, &mut errors);
         let limits = &self.limits;
         if limits.ping_seconds == 0 || limits.dead_seconds <= limits.ping_seconds || limits.dead_seconds > 3600 {
             errors.push("limits.dead_seconds", "it must be more than ping_seconds", "write 45, with ping_seconds = 20");
@@ -270,7 +274,8 @@ impl IrcNetworkConfig {
     pub(crate) fn secrets(&self) -> Vec<String> {
         let all = |network: &NetworkConfig| {
             let names = [&network.password_secret, &network.certificate_secret, &network.pass_secret];
-            names.into_iter().flatten().map(|name| name.replace("{user}", "*")).collect::<Vec<_>>()
+            let names = names.into_iter().flatten().map(|name| name.replace("{user}", "*"));
+            names.chain(network.relay.iter().flat_map(RelayConfig::secrets).cloned()).collect::<Vec<_>>()
         };
         self.network.iter().flat_map(all).collect()
     }

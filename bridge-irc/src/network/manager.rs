@@ -1,8 +1,9 @@
 //! All users and their connections.
 
 use super::actor::{Actor, Link, Order, Say, otr_key};
-use super::config::IrcNetworkConfig;
+use super::config::{IrcNetworkConfig, NetworkConfig};
 use super::records::{self, UserRecord, good_name, is_shared, parse_channels, plan};
+use super::relay::{self, Relay, RelayConfig};
 use crate::link::{Ask, NetworkInfo, News, Reply, Settings, State};
 use mesyx_sdk::{
     Address, Answer, DeferScope, Delivery, Error, ErrorKind, Host, Line, MailAddress, Outcome, Question, Secret,
@@ -12,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 /// The longest that a network may take to answer; the host waits ten seconds.
 const PATIENCE: Duration = Duration::from_millis(9_500);
@@ -23,6 +25,13 @@ pub(crate) struct Manager {
     config: IrcNetworkConfig,
     /// By address in the chat world, in lower case.
     users: Mutex<HashMap<String, Entry>>,
+    relays: Mutex<Vec<Running>>,
+}
+
+/// A relay's connection, and what brings it what is said in groups.
+struct Running {
+    link: Link,
+    hearing: JoinHandle<()>,
 }
 
 struct Entry {
@@ -38,7 +47,7 @@ fn invalid(what: impl Into<String>) -> Error {
 impl Manager {
     /// Reads what is kept, and connects who is to be connected.
     pub(crate) async fn start(host: Arc<dyn Host>, config: IrcNetworkConfig) -> Result<Self, Error> {
-        let manager = Self { host, config, users: Mutex::default() };
+        let manager = Self { host, config, users: Mutex::default(), relays: Mutex::default() };
         let mut users = manager.users.lock().await;
         for key in manager.host.checkpoints("user/").await? {
             let Some(kept) = manager.host.checkpoint(&key).await? else { continue };
@@ -56,13 +65,34 @@ impl Manager {
             manager.connect_all(entry);
         }
         drop(users);
+        for network in &manager.config.network {
+            if let Some(config) = &network.relay {
+                let running = manager.relay(network, config).await?;
+                manager.relays.lock().await.push(running);
+            }
+        }
         Ok(manager)
+    }
+
+    /// Begins a network's relay.
+    async fn relay(&self, network: &NetworkConfig, config: &RelayConfig) -> Result<Running, Error> {
+        let (plan, address) = relay::plan(&self.config, network, config, self.host.domain())?;
+        let relay = Relay::load(Arc::clone(&self.host), &network.name, config).await?;
+        let (hears, heard) = mpsc::channel(256);
+        let link = Actor::start(&self.host, &self.config, plan, None, address, Some((relay, heard)));
+        let groups = config.channels.iter().map(|channel| channel.group.to_lowercase()).collect();
+        let hearing = relay::hear(Arc::clone(&self.host), network.name.clone(), groups, hears);
+        Ok(Running { link, hearing: tokio::spawn(hearing) })
     }
 
     /// Takes leave of all networks.
     pub(crate) async fn stop(&self) {
-        let links: Vec<Link> =
+        let mut links: Vec<Link> =
             self.users.lock().await.values_mut().flat_map(|entry| entry.links.drain()).map(|(_, link)| link).collect();
+        for Running { link, hearing } in self.relays.lock().await.drain(..) {
+            hearing.abort();
+            links.push(link);
+        }
         for link in &links {
             let _ = link.orders.try_send(Order::Stop);
         }
@@ -90,7 +120,7 @@ impl Manager {
         let plan = plan(&self.config, &entry.record, network)?;
         let (user, address) = (entry.record.id, entry.address.clone());
         let link = entry.links.entry(network.to_owned());
-        Ok(link.or_insert_with(|| Actor::start(&self.host, &self.config, plan, user, address)))
+        Ok(link.or_insert_with(|| Actor::start(&self.host, &self.config, plan, user, address, None)))
     }
 
     async fn keep(&self, record: &UserRecord) -> Result<(), Error> {

@@ -4,6 +4,7 @@
 //!  irc-client --Ask--> Manager --orders--> Actor (one for each user and network) <--> Engine (no I/O) <--> server
 //!  core --deliver----->                      |      \--> Desk (OTR)
 //!                                            \--> intake --> Host::accept, Host::signal
+//!  groups --Host::guests--> Actor of a relay: one connection that is no user's
 //! ```
 //!
 //! What always holds:
@@ -19,9 +20,11 @@ mod manager;
 mod otr;
 mod proto;
 mod records;
+mod relay;
 
 pub use config::{IrcNetworkConfig, IrcNetworkLimits, NetworkConfig, OtrConfig, OtrOffer, OtrPolicy, SaslMode};
 pub use proto::Charset;
+pub use relay::{RelayChannel, RelayConfig};
 
 use manager::Manager;
 use mesyx_sdk::config::schema;
@@ -54,7 +57,7 @@ impl Bridge for IrcNetwork {
             name: crate::link::NETWORK_BRIDGE.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             summary: "Holds users' connections to IRC networks, with OTR".to_owned(),
-            grants: vec![Grant::Accept, Grant::Deliver, Grant::Checkpoint, Grant::Signal],
+            grants: vec![Grant::Accept, Grant::Deliver, Grant::Checkpoint, Grant::Signal, Grant::Guests],
             delivers: vec![AddressKind::Irc],
             config_schema: schema::<IrcNetworkConfig>(),
         }

@@ -320,7 +320,7 @@ pub(crate) fn good_name(name: &str) -> bool {
 }
 
 /// A nick or user name without what can't stand in one.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let good = |c: &char| c.is_ascii_alphanumeric() || "[]\\`_^{|}-".contains(*c);
     let clean: String = text.trim().chars().filter(good).take(30).collect();
     if clean.starts_with(|c: char| c.is_ascii_digit() || c == '-') || clean.is_empty() {

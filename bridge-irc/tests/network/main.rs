@@ -17,5 +17,6 @@ mod network;
 mod otr;
 #[path = "../../../tests/support/port.rs"]
 mod port;
+mod relay;
 mod support;
 mod tls;

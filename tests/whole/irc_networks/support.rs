@@ -67,7 +67,12 @@ pub struct Exchange {
 
 impl Exchange {
     /// `pace`: lines at once, and milliseconds for each further one.
-    pub fn start(port: u16, (burst, milliseconds): (u32, u32)) -> Self {
+    pub fn start(port: u16, pace: (u32, u32)) -> Self {
+        Self::with(port, pace, "channels = [\"#chan\"]\n")
+    }
+
+    /// `more`: of the network's configuration.
+    pub fn with(port: u16, (burst, milliseconds): (u32, u32), more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("mesyx");
         let program = env!("CARGO_BIN_EXE_mesyx");
@@ -81,7 +86,7 @@ impl Exchange {
              [bridge.irc-client]\nmotd = \"hello\"\nlisteners = [{{ name = \"irc\", address = \"127.0.0.1:0\", tls = \"none\" }}]\n\
              [bridge.irc-network]\n[bridge.irc-network.limits]\nreconnect_seconds = 1\nreconnect_most_seconds = 2\n\
              [[bridge.irc-network.network]]\nname = \"net\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = false\n\
-             channels = [\"#chan\"]\nburst = {burst}\nline_milliseconds = {milliseconds}\n"
+             burst = {burst}\nline_milliseconds = {milliseconds}\n{more}"
         );
         let path = home.join("mesyx.toml");
         fs::write(&path, config).unwrap();

@@ -173,6 +173,9 @@ impl Server {
             Address::Irc(irc) if irc.name() == link::SERVICE_NAME => {
                 (format!("{}!otr@{}", link::SERVICE_NICK, self.facts.server), None)
             }
+            Address::Irc(irc) if irc.name() == link::RELAY_NAME => {
+                (format!("{}!relay@{}", link::RELAY_NICK, irc.network()), None)
+            }
             Address::Irc(irc) => {
                 let nick = if line.nick.is_empty() { irc.name() } else { &line.nick };
                 let nick = nick.replace([' ', '!', '@'], "_");

@@ -1,6 +1,6 @@
 //! While there is no connection.
 
-use super::{Actor, Flow, Order, Say, key, sleep_until};
+use super::{Actor, Flow, Order, Say, hearing, key, sleep_until};
 use crate::link::{Ask, Channel, Presence, State};
 use mesyx_sdk::{DeferScope, Error, ErrorKind, Outcome};
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ impl Actor {
                     }
                     Some(order) => self.offline(order).await,
                 },
+                heard = hearing(&mut self.heard) => self.heard(heard).await,
                 made = key(&mut self.key_wanted) => self.key_made(made).await,
                 () = sleep_until(wake) => {
                     self.expire();

@@ -16,17 +16,19 @@ use std::time::Instant;
 const AHEAD: i64 = 60_000;
 
 /// A line before it is a message.
-struct Draft {
-    channel: Option<String>,
-    nick: String,
-    verb: Verb,
-    text: String,
-    at: Option<Timestamp>,
-    msgid: Option<String>,
-    protection: Protection,
-    checks: Vec<String>,
-    /// The bridge's own word.
-    service: bool,
+pub(super) struct Draft {
+    pub(super) channel: Option<String>,
+    /// The group that it goes to in place of the user, where a relay took it.
+    pub(super) group: Option<Address>,
+    pub(super) nick: String,
+    pub(super) verb: Verb,
+    pub(super) text: String,
+    pub(super) at: Option<Timestamp>,
+    pub(super) msgid: Option<String>,
+    pub(super) protection: Protection,
+    pub(super) checks: Vec<String>,
+    /// The bridge's own word: the name and the nick that it stands under.
+    pub(super) service: Option<(&'static str, &'static str)>,
 }
 
 impl Actor {
@@ -85,7 +87,8 @@ impl Actor {
         };
         let text = live.engine.decode(&said.raw);
         let Said { channel, who, verb, at, msgid, .. } = said;
-        let draft = Draft { channel, nick: who.nick, verb, text, at, msgid, protection, checks, service: false };
+        let nick = who.nick;
+        let draft = Draft { channel, group: None, nick, verb, text, at, msgid, protection, checks, service: None };
         self.bring(draft, live.engine.casemapping()).await;
     }
 
@@ -97,6 +100,7 @@ impl Actor {
             // Stored, it comes to clients that are there as every line does: not by a signal too.
             let draft = Draft {
                 channel: None,
+                group: None,
                 nick: nick.to_owned(),
                 verb: Verb::Notice,
                 text,
@@ -104,13 +108,13 @@ impl Actor {
                 msgid: None,
                 protection: Protection::None,
                 checks: Vec::new(),
-                service: true,
+                service: Some((SERVICE_NAME, SERVICE_NICK)),
             };
             self.bring(draft, CaseMapping::Rfc1459).await;
         }
     }
 
-    async fn bring(&self, draft: Draft, casemapping: CaseMapping) {
+    pub(super) async fn bring(&self, draft: Draft, casemapping: CaseMapping) {
         match self.envelope(&draft, casemapping) {
             Ok(envelope) => {
                 let _ = self.intake.send(Item::Line(Box::new(envelope))).await;
@@ -125,16 +129,18 @@ impl Actor {
         let network = &self.plan.network;
         let peer = Address::Irc(IrcAddress::new(network, &writable(&draft.nick), casemapping)?);
         let me = Address::Mesyx(MesyxAddress { user: self.address.clone() });
-        let (conversation, to) = match &draft.channel {
-            Some(channel) => {
+        let (conversation, to) = match (&draft.group, &draft.channel) {
+            (Some(group), _) => (Conversation::Group(group.clone()), group.clone()),
+            (None, Some(channel)) => {
                 let channel = Address::Irc(IrcAddress::new(network, channel, casemapping)?);
                 (Conversation::Group(channel.clone()), channel)
             }
-            None => (Conversation::Direct(peer.clone()), me.clone()),
+            (None, None) => (Conversation::Direct(peer.clone()), me.clone()),
         };
+        let reader = draft.group.clone().unwrap_or(me);
         let (from, nick) = match draft.service {
-            true => (Address::Irc(IrcAddress::new(network, SERVICE_NAME, casemapping)?), SERVICE_NICK.to_owned()),
-            false => (peer, shown(&draft.nick)),
+            Some((name, nick)) => (Address::Irc(IrcAddress::new(network, name, casemapping)?), nick.to_owned()),
+            None => (peer, shown(&draft.nick)),
         };
         let (id, now) = (MessageId::random(), Timestamp::now());
         let at = draft.at.filter(|at| at.0 <= now.0 + AHEAD && at.0 > 0).unwrap_or(now);
@@ -144,14 +150,15 @@ impl Actor {
         let headers = LineHeaders { id, from: from.clone(), nick, to, at };
         let content = line.to_content(&headers, self.host.domain())?;
         // A name of the network's own; one user's copy is not another's.
-        let dedup = draft.msgid.as_ref().map(|msgid| format!("{network}\0{}\0{msgid}", self.address).into_bytes());
+        let whose = draft.group.as_ref().map_or_else(|| self.address.to_string(), Address::to_string);
+        let dedup = draft.msgid.as_ref().map(|msgid| format!("{network}\0{whose}\0{msgid}").into_bytes());
         Ok(Envelope {
             id,
             dedup,
             style: Style::Instant,
-            kind: if draft.service { Kind::Event } else { Kind::Message },
+            kind: if draft.service.is_some() { Kind::Event } else { Kind::Message },
             from: Some(from),
-            to: vec![Recipient::new(me)],
+            to: vec![Recipient::new(reader)],
             conversation: Some(conversation),
             sent: Some(at),
             received: now,

@@ -1,6 +1,6 @@
 //! While there is a connection: the socket, the engine and OTR.
 
-use super::{Actor, Order, Say, key, sleep_until};
+use super::{Actor, Order, Say, hearing, key, sleep_until};
 use crate::link::{News, State};
 use crate::network::dial::Stream;
 use crate::network::proto::{Again, Engine, Event, FROM_NETWORK, Identity, Over};
@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 const UNWRITTEN: usize = 256;
 /// A connection that lasted this long was a good one: the next pause is the shortest again.
 const GOOD: Duration = Duration::from_secs(60);
+/// The last word of a server that stops.
+const STOPPING: &str = "Mesyx is stopping";
 /// How long the last words may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -62,11 +64,19 @@ impl Actor {
         };
         let mut framer = Framer::new(FROM_NETWORK);
         let mut buffer = vec![0; 16_384];
+        // The bridge stops, and what was begun is finished until then.
+        let mut leaving: Option<Instant> = None;
         let over = loop {
             let now = Instant::now();
             match self.events(&mut live).await {
                 Some(over) => break Some(over),
                 None => self.begin_waiting(&mut live).await,
+            }
+            if leaving.is_none() {
+                self.relay_review(&mut live).await;
+            } else if leaving.is_some_and(|until| until <= now) || !self.relay_unfinished(&live) {
+                live.engine.quit(STOPPING);
+                break None;
             }
             let mut full = false;
             while let Some(line) = live.engine.next_bytes(now) {
@@ -80,14 +90,20 @@ impl Actor {
                 self.desk.deadline(),
                 self.next_expiry(),
                 live.asks.values().map(|ask| ask.until).min(),
+                self.relay.as_ref().and_then(|relay| relay.waiting.deadline()),
+                leaving,
             ];
             let wake = deadlines.into_iter().flatten().min();
             tokio::select! {
                 biased;
-                order = self.orders.recv() => match order {
+                order = self.orders.recv(), if leaving.is_none() => match order {
                     None | Some(Order::Stop) => {
-                        live.engine.quit("Mesyx is stopping");
-                        break None;
+                        self.relay_stops(&mut live);
+                        if !self.relay_unfinished(&live) {
+                            live.engine.quit(STOPPING);
+                            break None;
+                        }
+                        leaving = Some(Instant::now() + GOODBYE);
                     }
                     Some(Order::Disconnect(reason)) => {
                         live.engine.quit(&reason);
@@ -111,6 +127,7 @@ impl Actor {
                 () = unwritten.closed() => {
                     break Some(Over { why: "the connection broke".to_owned(), again: Again::Soon });
                 }
+                heard = hearing(&mut self.heard), if leaving.is_none() => self.heard(heard).await,
                 made = key(&mut self.key_wanted) => self.key_made(made).await,
                 () = sleep_until(wake) => {
                     let now = Instant::now();
@@ -163,9 +180,12 @@ impl Actor {
                     if let Ok(mut status) = self.status.lock() {
                         status.nick = live.engine.presence().nick;
                     }
+                    self.relay_news(live, &news).await;
                     self.news(news).await;
                 }
+                Event::Said(said) if self.relay.is_some() => self.relay_said(live, said).await,
                 Event::Said(said) => self.said(live, said).await,
+                Event::Job(job, fate) if self.relay.is_some() => self.relay_job(job, fate).await,
                 Event::Job(job, fate) => self.job(live, job, fate).await,
                 Event::Answer(id, replies) => match live.after_join.remove(&id) {
                     Some(say) => self.say(live, say).await,

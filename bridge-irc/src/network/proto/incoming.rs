@@ -216,6 +216,7 @@ impl Engine {
         let bare = to.trim_start_matches(|c| signs.contains(c));
         let channel = [&*to, bare].into_iter().find(|name| self.is_channel(name)).map(str::to_owned);
         let from_server = who.user.is_empty() && (who.nick.contains('.') || who.nick.is_empty());
+        let to_some = channel.as_deref().is_some_and(|channel| channel != to);
         let to_me = channel.is_some() || self.is_me(&to);
         let msgid = line.tags.get("msgid").filter(|id| !id.is_empty());
         if self.is_me(&who.nick) && self.phase == Phase::Ready {
@@ -227,7 +228,7 @@ impl Engine {
             return self.news(News::Notice { who, text });
         }
         let at = line.tags.get("time").and_then(|time| read_time(&time));
-        let mut said = Said { channel, who, verb, raw: raw.to_vec(), at, msgid };
+        let mut said = Said { channel, who, verb, raw: raw.to_vec(), at, msgid, to_some };
         if let Some(ctcp) = Ctcp::parse(raw) {
             match (verb, ctcp.is("ACTION")) {
                 (Verb::Say, true) => {

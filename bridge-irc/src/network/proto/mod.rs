@@ -35,6 +35,7 @@ use mesyx_sdk::address::CaseMapping;
 use mesyx_sdk::{Secret, Timestamp, Verb};
 use outbox::Outbox;
 use register::Caps;
+pub(crate) use rooms::Standing;
 use rooms::{Room, Wanted};
 use say::Jobs;
 use splits::Splits;
@@ -95,6 +96,8 @@ pub(crate) struct Said {
     /// When the server says it was said.
     pub(crate) at: Option<Timestamp>,
     pub(crate) msgid: Option<String>,
+    /// Said in the channel to those with a rank alone (STATUSMSG).
+    pub(crate) to_some: bool,
 }
 
 /// How a text fared.
@@ -317,6 +320,11 @@ impl Engine {
 
     pub(crate) fn decode(&self, bytes: &[u8]) -> String {
         self.id.charset.decode(bytes)
+    }
+
+    /// Whether this is our own nick.
+    pub(crate) fn is_own(&self, nick: &str) -> bool {
+        self.is_me(nick)
     }
 
     /// What the user is here.

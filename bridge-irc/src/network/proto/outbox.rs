@@ -67,12 +67,16 @@ impl Outbox {
 
     /// Takes back lines of which none was written. Whether that was so.
     pub(super) fn take_back(&mut self, mark: Mark, lines: usize) -> bool {
-        let waiting = self.lines.iter().filter(|entry| entry.of == Some(mark)).count();
-        let whole = waiting == lines;
+        let whole = self.is_untouched(mark, lines);
         if whole {
             self.lines.retain(|entry| entry.of != Some(mark));
         }
         whole
+    }
+
+    /// Whether none of these lines was written yet.
+    pub(super) fn is_untouched(&self, mark: Mark, lines: usize) -> bool {
+        self.lines.iter().filter(|entry| entry.of == Some(mark)).count() == lines
     }
 
     /// How many lines wait.

@@ -36,6 +36,22 @@ pub(super) struct Room {
     pub(super) listing: Option<BTreeMap<String, Member>>,
     /// The names were complete once.
     pub(super) complete: bool,
+    /// All modes have been told once.
+    moded: bool,
+}
+
+/// How one stands in a channel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// Our own ranks, by their signs.
+    pub(crate) signs: String,
+    /// Nobody else is there.
+    pub(crate) alone: bool,
+    pub(crate) topic: String,
+    /// Only operators set the topic (`+t`).
+    pub(crate) guarded: bool,
+    /// Only those with a rank speak (`+m`).
+    pub(crate) moderated: bool,
 }
 
 impl Engine {
@@ -276,6 +292,7 @@ impl Engine {
         let folded = self.fold(channel);
         if let Some(room) = self.rooms.get_mut(&folded) {
             room.modes.clear();
+            room.moded = true;
             self.modes(channel, modes, parameters);
         }
     }
@@ -286,6 +303,33 @@ impl Engine {
         let missing = self.wanted.iter().filter(|(folded, _)| !self.rooms.contains_key(*folded));
         all.extend(missing.map(|(_, wanted)| Channel { name: wanted.name.clone(), ..Channel::default() }));
         all
+    }
+
+    /// How we stand in a channel; `None` where we are not in it, or not all of it has been told.
+    pub(crate) fn standing(&self, channel: &str) -> Option<Standing> {
+        let room = self.rooms.get(&self.fold(channel)).filter(|room| room.complete && room.moded)?;
+        let own = room.members.get(&self.fold(&self.me.nick))?;
+        Some(Standing {
+            signs: own.signs.clone(),
+            alone: room.members.len() == 1,
+            topic: room.topic.clone(),
+            guarded: room.modes.contains_key(&'t'),
+            moderated: room.modes.contains_key(&'m'),
+        })
+    }
+
+    /// Whether somebody of this nick is in a channel.
+    pub(crate) fn is_member(&self, channel: &str, nick: &str) -> bool {
+        self.rooms.get(&self.fold(channel)).is_some_and(|room| room.members.contains_key(&self.fold(nick)))
+    }
+
+    /// Leaves a channel that is wanted still, for at least this long.
+    pub(crate) fn stay_out(&mut self, name: &str, pause: Duration, now: Instant) {
+        let folded = self.fold(name);
+        if self.rooms.remove(&folded).is_some() {
+            self.normal(Writer::new("PART").and_then(|line| line.parameter(name.as_bytes())));
+        }
+        self.retry(&folded, pause, now);
     }
 
     /// Who is in a channel; `None` where the user is not, or the names have not all come.

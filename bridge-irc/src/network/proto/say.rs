@@ -63,6 +63,20 @@ impl Engine {
         whole
     }
 
+    /// Whether none of a text was written yet.
+    pub(crate) fn is_untouched(&self, id: u64) -> bool {
+        self.jobs.iter().find(|job| job.id == id).is_some_and(|job| self.out.is_untouched(Mark::Job(id), job.lines))
+    }
+
+    /// Says something of our own, that nobody waits for: no program answers a NOTICE.
+    pub(crate) fn tell(&mut self, target: &str, text: &str) {
+        let room = self.room("NOTICE", target);
+        for piece in split::pieces(text.as_bytes(), room) {
+            let line = Writer::new("NOTICE").and_then(|line| line.parameter(target.as_bytes()));
+            self.normal(line.and_then(|line| line.trailing(piece)));
+        }
+    }
+
     /// Lines that wait to be written.
     pub(crate) fn backlog(&self) -> usize {
         self.out.waiting()

@@ -17,6 +17,8 @@ fn facts() -> Facts {
         guests: true,
         started: Timestamp(1_700_000_000_000),
         channels: 20,
+        topic: 390,
+        channel_name: 50,
         register: 60_000,
         ping: 120_000,
         cloak: [7; 32],

@@ -1,13 +1,14 @@
-//! The sections `[dns]` and `[https]`: written once, and passed to every bridge that wants them.
+//! The sections `[dns]`, `[https]` and `[groups]`: written once, and passed to every bridge that wants them.
 
+use super::groups::Groups;
 use super::locate::Located;
 use mesyx_net::{DnsConfig, HttpsConfig};
 use mesyx_sdk::config::{schema, validate};
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// The sections that bridges share, and which of their keys are paths.
-const SHARED: [(&str, &str); 2] = [("dns", "trust_anchor"), ("https", "roots")];
+/// The sections that bridges share, and which of their keys are paths; empty for none.
+const SHARED: [(&str, &str); 3] = [("dns", "trust_anchor"), ("https", "roots"), ("groups", "")];
 
 /// Whether a bridge's key is one that it shares with others, so that it is written at the top of the file.
 pub(crate) fn is_shared(key: &str) -> bool {
@@ -54,6 +55,9 @@ pub(crate) fn files(table: &Map<String, Value>) -> Vec<std::path::PathBuf> {
 fn is_right(section: &str, given: &Value) -> bool {
     if section == "https" {
         return validate::check(&schema::<HttpsConfig>(), given).is_empty();
+    }
+    if section == "groups" {
+        return validate::check(&schema::<Groups>(), given).is_empty();
     }
     let read = || serde_json::from_value::<DnsConfig>(given.clone());
     validate::check(&schema::<DnsConfig>(), given).is_empty() && read().is_ok_and(|dns| dns.check().is_empty())

@@ -237,4 +237,16 @@ fn shared_sections_reach_the_bridges_that_want_them() {
     let found = problems(&text);
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].1, "dns.servers[0]");
+
+    // Clients of IRC are told how long names and topics of groups may be.
+    let mut table = serde_json::Map::new();
+    let file = json!({ "groups": { "topic_bytes": 100, "name_bytes": 20, "members": 5 } });
+    let schema = registry().manifest("irc-client").unwrap().config_schema.clone();
+    super::network::pass_on(&file, &schema, base, &mut table);
+    assert_eq!(table["groups"], file["groups"]);
+    let settings = mesyx_bridge_irc::client::Settings::read(mesyx_sdk::Config::new(table.into())).unwrap();
+    assert_eq!((settings.groups.topic_bytes, settings.groups.name_bytes), (100, 20));
+    assert!(read(&format!("{GOOD}[groups]\ntopic_bytes = 100\n[bridge.irc-client]\n")).is_ok());
+    let found = problems(&format!("{GOOD}[groups]\ntopic_bytes = 1\n[bridge.irc-client]\n"));
+    assert_eq!(found.iter().map(|(_, key, _)| key.as_str()).collect::<Vec<_>>(), ["groups.topic_bytes"]);
 }

@@ -21,6 +21,24 @@ pub struct Settings {
     pub guests: Guests,
     /// Bounds on what clients may use up.
     pub limits: Limits,
+    /// What the section `[groups]` says of names and topics: clients are told it. The program passes that section on.
+    pub groups: Groups,
+}
+
+/// What clients are told of the section `[groups]`; what else stands there is the exchange's alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Groups {
+    /// Longest topic, in bytes. 390 unless given.
+    pub topic_bytes: usize,
+    /// Longest name of a group, in bytes with its `#`. 50 unless given, and never more.
+    pub name_bytes: usize,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self { topic_bytes: 390, name_bytes: 50 }
+    }
 }
 
 impl Default for Settings {
@@ -39,6 +57,7 @@ impl Default for Settings {
             motd: String::new(),
             guests: Guests::Off,
             limits: Limits::default(),
+            groups: Groups::default(),
         }
     }
 }
@@ -151,6 +170,7 @@ impl Settings {
             errors.push("motd", "it is too long", "write at most 100 lines of at most 400 bytes");
         }
         settings.limits.check(&mut errors);
+        settings.groups.check(&mut errors);
         errors.or(settings)
     }
 
@@ -163,6 +183,18 @@ impl Settings {
                 let fix =
                     "write tls = \"implicit\", listen on 127.0.0.1 or [::1], or set plain_beyond_this_machine = true";
                 errors.push(format!("listeners[{index}].tls"), what, fix);
+            }
+        }
+    }
+}
+
+impl Groups {
+    fn check(&self, errors: &mut ConfigErrors) {
+        let lengths = [("topic_bytes", self.topic_bytes, 50..=390), ("name_bytes", self.name_bytes, 2..=50)];
+        for (key, value, good) in lengths {
+            if !good.contains(&value) {
+                let fix = format!("write a number from {} to {}", good.start(), good.end());
+                errors.push(format!("groups.{key}"), format!("{value} is out of range"), fix);
             }
         }
     }

@@ -24,7 +24,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use config::{Guests, Limits, Listener, Settings, Tls};
+pub use config::{Groups, Guests, Limits, Listener, Settings, Tls};
 
 use mesyx_sdk::{
     Bridge, Config, ConfigErrors, DeferScope, Delivery, Fatal, Grant, Host, ListenSpec, Manifest, Outcome, async_trait,

@@ -3,7 +3,7 @@
 use super::config::{Guests, Limits, Listener, Settings, Tls};
 use super::connection;
 use super::engine::outbox::Outbox;
-use super::engine::{Facts, Server};
+use super::engine::{Facts, Server, names};
 use mesyx_sdk::{ChatEvent, Fatal, Health, Host, ListenSpec, ServerTls, Timestamp};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -59,6 +59,8 @@ pub(super) async fn run(settings: &Settings, host: Arc<dyn Host>) -> Result<(), 
         guests: settings.guests == Guests::On,
         started: Timestamp::now(),
         channels: settings.limits.channels,
+        topic: settings.groups.topic_bytes.min(names::TOPIC),
+        channel_name: settings.groups.name_bytes.min(names::CHANNEL),
         register: i64::try_from(settings.limits.login_seconds * 1000).unwrap_or(i64::MAX),
         ping: i64::try_from(settings.limits.ping_seconds * 1000).unwrap_or(i64::MAX),
         cloak,

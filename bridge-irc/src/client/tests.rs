@@ -489,3 +489,27 @@ async fn each_client_of_a_channel_is_told_a_line_in_its_own_form() {
         assert!(heard.ends_with(":alicia!alice@example.org PRIVMSG #demo :by another name"), "{heard}");
     }
 }
+
+/// IRCv3 `sasl-3.2`, over a socket: from then on the client has the user's conversations.
+#[tokio::test]
+async fn a_guest_becomes_a_user_without_connecting_anew() {
+    let at = start("on").await;
+    let mut client = Client::connect(&at).await;
+    client.send("CAP REQ :sasl\r\nNICK visitor\r\nUSER v 0 * :v\r\nCAP END").await;
+    client.until(" 422 ").await;
+    client.send("AUTHENTICATE PLAIN").await;
+    client.until("AUTHENTICATE +").await;
+    // "\0alice\0wrong", then "\0alice\0secret".
+    client.send("AUTHENTICATE AGFsaWNlAHdyb25n").await;
+    client.until(" 904 visitor ").await;
+    client.send("AUTHENTICATE PLAIN\r\nAUTHENTICATE AGFsaWNlAHNlY3JldA==").await;
+    let lines = client.until(" 903 ").await;
+    assert!(lines.iter().any(|line| line.contains(" 900 visitor visitor!alice@example.org alice :")), "{lines:?}");
+    client.send("JOIN #mine\r\nPRIVMSG #mine :said as a user\r\nWHOIS visitor").await;
+    let lines = client.until(" 318 ").await;
+    assert!(lines.iter().any(|line| line.contains(" 330 visitor visitor alice ")), "{lines:?}");
+    assert_eq!(at.host.groups().await.unwrap().len(), 1);
+    let mut another = Client::connect(&at).await;
+    another.send("PASS alice:secret\r\nNICK alice\r\nUSER alice 0 * :a").await;
+    another.until("JOIN #mine").await;
+}

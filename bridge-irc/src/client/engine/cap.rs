@@ -53,7 +53,7 @@ impl Server {
                 if let Some(reg) = &mut client.reg {
                     reg.negotiating = false;
                     // IRCv3 `sasl-3.1`: who goes on without having finished gives it up.
-                    if reg.sasl.take().is_some() {
+                    if client.sasl.take().is_some() {
                         self.numeric(id, "906", ["SASL authentication aborted"]);
                     }
                     return self.try_register(id);

@@ -40,6 +40,11 @@ impl Server {
         if person.channels.contains(&key) {
             return Vec::new();
         }
+        // Those that were made when names could be longer are there still.
+        if name.len() > self.facts.channel_name && !self.channels.contains_key(&key) {
+            self.numeric(id, "403", [name, "No such channel: the name is too long"]);
+            return Vec::new();
+        }
         if person.channels.len() >= self.facts.channels {
             self.numeric(id, "405", [name, "You have joined too many channels"]);
             return Vec::new();
@@ -343,7 +348,7 @@ impl Server {
             self.numeric(id, "482", [&shown, "You're not channel operator"]);
             return Vec::new();
         }
-        let topic = names::cut(topic, names::TEXT);
+        let topic = names::cut(topic, self.facts.topic);
         let is_group = self.channels.get(&key).is_some_and(|channel| channel.group.is_some());
         let account = self.people.get(&pid).is_some_and(|person| person.account.is_some());
         if is_group && account {

@@ -73,6 +73,10 @@ pub struct Facts {
     pub started: Timestamp,
     /// Most channels of a guest.
     pub channels: usize,
+    /// Longest topic, in bytes.
+    pub topic: usize,
+    /// Longest name of a channel, in bytes with its `#`.
+    pub channel_name: usize,
     /// How long a client may take to register, in milliseconds.
     pub register: i64,
     /// After how long without a line a client is asked whether it is there, in milliseconds; and as long after that it is gone.
@@ -93,6 +97,10 @@ pub(super) struct Client {
     /// What it says before it is let in; `None` from then on.
     reg: Option<Registration>,
     person: Option<PersonId>,
+    /// What it said of a login by SASL so far.
+    sasl: Option<Collector>,
+    /// Logins of it that failed.
+    tries: u32,
     /// The account that it logged in to.
     user: Option<User>,
     /// Name of the client program after `@` in the login.
@@ -134,14 +142,12 @@ struct Registration {
     real: String,
     pass: Option<Zeroizing<String>>,
     negotiating: bool,
-    sasl: Option<Collector>,
-    tries: u32,
     /// The host is being asked.
     asked: bool,
 }
 
 /// Somebody on the network.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Person {
     nick: String,
     user: String,
@@ -252,6 +258,8 @@ impl Server {
             cap_version: 0,
             reg: Some(Registration::default()),
             person: None,
+            sasl: None,
+            tries: 0,
             user: None,
             device: String::new(),
             network: None,

@@ -87,7 +87,10 @@ impl Msg {
             None => (None, &[][..]),
         };
         for param in middle {
-            line = line.parameter(clean(param).as_bytes()).ok()?;
+            let param = clean(param);
+            // What a client named so that it can't stand between spaces: it is told all the same that there is no such thing.
+            let fits = !param.is_empty() && !param.starts_with(':') && !param.contains(' ');
+            line = line.parameter(if fits { param.as_bytes() } else { b"*" }).ok()?;
         }
         if let Some(last) = last {
             let last = clean(last);

@@ -6,7 +6,9 @@ pub const NICK: usize = 32;
 pub const CHANNEL: usize = 50;
 /// Longest user name, in bytes.
 pub const USER: usize = 18;
-/// Longest real name, topic, away text and kick reason, in bytes.
+/// Longest topic, in bytes: with the longest names before it, it fits one line of 512 bytes.
+pub const TOPIC: usize = 390;
+/// Longest real name, away text and kick reason, in bytes.
 pub const TEXT: usize = 300;
 /// Longest key of a channel, in bytes.
 pub const KEY: usize = 23;

@@ -2,7 +2,7 @@
 
 use super::ask::{Ask, Asks, Given, Outcome};
 use super::commands::Command;
-use super::msg::stamp;
+use super::msg::{Msg, stamp};
 use super::names::{self, fold, is_nick};
 use super::{Caps, ClientId, Person, Server, caps};
 use mesyx_irc_codec::sasl::{Collected, Collector};
@@ -204,17 +204,13 @@ impl Server {
             self.numeric(id, "907", ["You have already authenticated using SASL"]);
             return Vec::new();
         }
-        let Some(reg) = &mut client.reg else {
-            self.numeric(id, "904", ["SASL authentication failed: guests log in when they connect anew"]);
-            return Vec::new();
-        };
-        let Some(collector) = &mut reg.sasl else {
+        let Some(collector) = &mut client.sasl else {
             if param == "*" {
                 self.numeric(id, "906", ["SASL authentication aborted"]);
             } else if !client.caps.has(caps::SASL) {
                 self.numeric(id, "904", ["SASL authentication failed: request the capability first"]);
             } else if param.eq_ignore_ascii_case("PLAIN") {
-                reg.sasl = Some(Collector::new(MOST_SASL));
+                client.sasl = Some(Collector::new(MOST_SASL));
                 // AUTHENTICATE has no source in some servers; clients take both.
                 let msg = self.own_msg("AUTHENTICATE").arg("+");
                 self.send(id, msg);
@@ -225,14 +221,15 @@ impl Server {
             return Vec::new();
         };
         if param.len() > 400 {
-            reg.sasl = None;
+            client.sasl = None;
             self.numeric(id, "905", ["SASL message too long"]);
             return Vec::new();
         }
         let collected = collector.push(param.as_bytes());
         if collected != Collected::More {
-            reg.sasl = None;
+            client.sasl = None;
         }
+        let guest = client.reg.is_none();
         match collected {
             Collected::More => {}
             Collected::Aborted => self.numeric(id, "906", ["SASL authentication aborted"]),
@@ -244,6 +241,11 @@ impl Server {
                     && !authcid.is_empty()
                     && (authzid.is_empty() || login_parts(authzid).0.eq_ignore_ascii_case(login_parts(authcid).0))
                 {
+                    if guest && login_parts(authcid).1.is_some() {
+                        let why = "SASL authentication failed: a network is named when the connection is new";
+                        self.numeric(id, "904", [why]);
+                        return Vec::new();
+                    }
                     return vec![self.login(id, authcid, password, true)];
                 }
                 self.numeric(id, "904", ["SASL authentication failed"]);
@@ -254,12 +256,14 @@ impl Server {
 
     pub(super) fn logged_in(&mut self, id: ClientId, sasl: bool, outcome: Outcome) -> Asks {
         let domain = self.facts.domain.to_string();
+        let nick = self.nick_of(id);
         let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
-        let Some(reg) = &mut client.reg else { return Vec::new() };
-        reg.asked = false;
+        let guest = client.reg.is_none();
+        if let Some(reg) = &mut client.reg {
+            reg.asked = false;
+        }
         match outcome {
             Ok(Given::User(user)) => {
-                let nick = reg.nick.clone().unwrap_or_else(|| "*".into());
                 let account = user.name.clone();
                 client.user = Some(user);
                 let mask = format!("{nick}!{account}@{domain}");
@@ -267,13 +271,14 @@ impl Server {
                 if sasl {
                     self.numeric(id, "903", ["SASL authentication successful"]);
                 }
-                self.try_register(id)
+                // IRCv3 `sasl-3.2`: at any time. The guest is gone then, and the user there.
+                if guest { vec![Ask::Enter] } else { self.try_register(id) }
             }
             Ok(_) => Vec::new(),
             Err(error) => {
-                reg.tries += 1;
+                client.tries += 1;
                 client.network = None;
-                let (tries, slow) = (reg.tries, error.kind() == ErrorKind::TooMany);
+                let (tries, slow) = (client.tries, error.kind() == ErrorKind::TooMany);
                 let (later, command) = (error.kind().is_temporary(), if sasl { "AUTHENTICATE" } else { "PASS" });
                 let text = if error.kind() == ErrorKind::LoginFailed {
                     "the name or the password is wrong"
@@ -354,20 +359,31 @@ impl Server {
             self.end(id, &why);
             return Vec::new();
         }
+        let was_guest = self.end_guest(id, &user.name);
         for group in &groups {
             self.update_group(group);
         }
         let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
         let reg = client.reg.take().unwrap_or_default();
-        let nick = reg.nick.filter(|nick| wanted.is_none() && is_nick(nick));
-        let pid = self.attach(&user, id, reg.real, nick.as_deref());
+        let (guest_nick, real) =
+            was_guest.as_ref().map_or((None, reg.real), |guest| (Some(guest.nick.clone()), guest.real.clone()));
+        let nick = guest_nick.or(reg.nick).filter(|nick| wanted.is_none() && is_nick(nick));
+        let pid = self.attach(&user, id, real, nick.as_deref());
         let Some(client) = self.clients.get_mut(&id) else { return Vec::new() };
         client.person = Some(pid);
         if let Some((presence, _)) = &bound {
             client.alias = Some(presence.nick.clone()).filter(|nick| !nick.is_empty());
         }
         self.count_people();
-        self.welcome(id);
+        match was_guest {
+            Some(guest) => {
+                let nick = self.nick_of(id);
+                if nick != guest.nick {
+                    self.send(id, Msg::new(guest.mask(), "NICK").arg(nick));
+                }
+            }
+            None => self.welcome(id),
+        }
         let mut asks: Asks = self.enter_asks(id, &networks);
         if let Some((_, channels)) = bound {
             asks.extend(self.enter_network(id, &channels));
@@ -385,6 +401,25 @@ impl Server {
             asks.push(Ask::Playback);
         }
         asks
+    }
+
+    /// A guest logged in: those who share a channel with the guest see it leave, and the client is in none of those channels any more, since
+    /// what a user says there would be stored.
+    fn end_guest(&mut self, id: ClientId, account: &str) -> Option<Person> {
+        let (pid, person) = self.person_of(id)?;
+        let channels: Vec<String> = person.channels.iter().cloned().collect();
+        let guest = person.clone();
+        let why = format!("Logged in as {account}");
+        for key in channels {
+            let Some(name) = self.channels.get(&key).map(|channel| channel.name.clone()) else { continue };
+            let msg = self.said_by(pid, "PART").arg(name).arg(why.clone());
+            self.send(id, msg);
+        }
+        self.detach(pid, id, &why);
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.person = None;
+        }
+        Some(guest)
     }
 
     /// The numerics that open a connection (RFC 2812, section 5.1).
@@ -439,7 +474,7 @@ impl Server {
     }
 
     /// Tells those who share a channel and asked for it.
-    pub(super) fn tell_neighbours(&mut self, person: super::PersonId, msg: &super::Msg, need: Caps) {
+    pub(super) fn tell_neighbours(&mut self, person: super::PersonId, msg: &Msg, need: Caps) {
         for id in self.neighbours(person) {
             if self.caps(id).has(need) {
                 self.send(id, msg.clone());

@@ -23,6 +23,8 @@ fn facts(guests: bool) -> Facts {
         guests,
         started: Timestamp(1_700_000_000_000),
         channels: 100,
+        topic: names::TOPIC,
+        channel_name: names::CHANNEL,
         register: 60_000,
         ping: 120_000,
         cloak: [7; 32],

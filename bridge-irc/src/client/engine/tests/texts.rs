@@ -395,3 +395,102 @@ fn only_who_is_left_unmonitored_is_told_of_nobody() {
     }
     assert!(lines.last().unwrap().contains(" 734 ann 100 n100 "), "{lines:?}");
 }
+
+/// IRCv3 `sasl-3.2`: "a client, authenticated or otherwise", may authenticate at any time; 907 is for those who can't change accounts.
+#[test]
+fn a_guest_logs_in_later_and_a_user_only_once() {
+    let mut world = World::new();
+    let (ann, bob) = (world.guest("ann", "sasl"), world.guest("bob", ""));
+    world.say(ann, "JOIN #x");
+    world.say(bob, "JOIN #x");
+    world.lines(ann);
+    assert_eq!(world.say(ann, "AUTHENTICATE PLAIN"), [":irc.example.org AUTHENTICATE +"]);
+    // "\0alice/net\0secret": networks are for new connections.
+    assert_eq!(numerics(&world.say(ann, "AUTHENTICATE AGFsaWNlL25ldABzZWNyZXQ=")), ["904"]);
+    world.say(ann, "AUTHENTICATE PLAIN");
+    let asks = world.server.line(world.now, ann, b"AUTHENTICATE AGFsaWNlAHNlY3JldA==");
+    assert!(matches!(&asks[..], [Ask::Login { name, sasl: true, .. }] if name == "alice"));
+    let user =
+        User { id: mesyx_sdk::UserId([1; 16]), name: "alice".into(), address: "alice@example.org".parse().unwrap() };
+    let ask = asks.into_iter().next().unwrap();
+    let asks = world.server.given(world.now, ann, ask, Ok(Given::User(user)));
+    assert!(matches!(asks[..], [Ask::Enter]));
+    assert_eq!(numerics(&world.lines(ann)), ["900", "903"]);
+    let entered = Given::Entered { groups: Vec::new(), networks: Vec::new(), bound: None };
+    world.server.given(world.now, ann, Ask::Enter, Ok(entered));
+    world.server.finish(ann);
+    // The user has the guest's nick, which is free now; what others see is that the guest left.
+    let lines = world.lines(ann);
+    assert!(lines[0].starts_with(":ann!~ann@") && lines[0].ends_with(" PART #x :Logged in as alice"), "{lines:?}");
+    assert!(world.lines(bob).iter().any(|line| line.starts_with(":ann!~ann@") && line.contains(" QUIT :Logged in")));
+    assert!(world.say(bob, "WHOIS ann").iter().any(|line| line.contains(" 330 bob ann alice ")));
+    assert!(!world.say(bob, "NAMES #x")[0].contains("ann"));
+    assert_eq!(numerics(&world.say(ann, "AUTHENTICATE PLAIN")), ["907"]);
+    world.server.disconnected(world.now, ann, "gone");
+    world.server.disconnected(world.now, bob, "gone");
+    assert!(world.server.people.is_empty() && world.server.channels.is_empty() && world.server.nicks.is_empty());
+}
+
+#[test]
+fn three_failed_logins_of_a_guest_end_the_connection() {
+    let mut world = World::new();
+    let ann = world.guest("ann", "sasl");
+    for attempt in 1..=3 {
+        world.say(ann, "AUTHENTICATE PLAIN");
+        let ask = world.server.line(world.now, ann, b"AUTHENTICATE AGFsaWNlAHdyb25n").remove(0);
+        let wrong = mesyx_sdk::Error::new(mesyx_sdk::ErrorKind::LoginFailed, "no");
+        world.server.given(world.now, ann, ask, Err(wrong));
+        world.server.finish(ann);
+        let lines = world.lines(ann);
+        assert_eq!(numerics(&lines)[0], "904");
+        assert_eq!(lines.iter().any(|line| line.starts_with("ERROR ")), attempt == 3, "{lines:?}");
+    }
+}
+
+/// What ISUPPORT says of lengths is what holds, and a topic is given back as it was set.
+#[test]
+fn lengths_are_as_told() {
+    let facts = Facts { topic: 60, channel_name: 8, ..facts(true) };
+    for (facts, topic, name) in [(facts, 60, 8), (super::facts(true), 390, 50)] {
+        let mut world = World { server: Server::new(facts), ..World::new() };
+        let ann = world.guest("ann", "");
+        let told = world.say(ann, "VERSION").join(" ");
+        assert!(
+            told.contains(&format!(" TOPICLEN={topic} ")) && told.contains(&format!(" CHANNELLEN={name} ")),
+            "{told}"
+        );
+        let channel = format!("#{}", "c".repeat(name - 1));
+        assert_eq!(numerics(&world.say(ann, &format!("JOIN {channel}c"))), ["403"]);
+        assert_eq!(numerics(&world.say(ann, &format!("JOIN {channel}")))[0], "JOIN");
+        let text = "t".repeat(topic);
+        let lines = world.say(ann, &format!("TOPIC {channel} :{text}t"));
+        assert!(lines[0].ends_with(&format!(" TOPIC {channel} :{text}")), "{lines:?}");
+        let lines = world.say(ann, &format!("TOPIC {channel}"));
+        assert!(lines[0].ends_with(&format!(" 332 ann {channel} :{text}")), "{lines:?}");
+    }
+}
+
+/// A name with blanks, which no answer can repeat, is answered all the same.
+#[test]
+fn what_can_not_be_repeated_is_answered() {
+    let mut world = World::new();
+    let ann = world.guest("ann", "");
+    world.say(ann, "JOIN #x");
+    table(
+        &mut world,
+        ann,
+        &[
+            ("VERSION :no such server", &["402"]),
+            ("MODE :a b", &["401"]),
+            ("KICK #x :a b", &["401"]),
+            ("PRIVMSG :a b", &["412"]),
+            ("PRIVMSG a,:b :x", &["401", "401"]),
+            ("JOIN :#a b", &["403"]),
+            ("WHOIS :a b", &["401", "318"]),
+            ("WHOWAS :a b", &["406", "369"]),
+            ("NAMES :#a b", &["366"]),
+            ("MODE #x +o :a b", &["401"]),
+            ("HELP :a b", &["524"]),
+        ],
+    );
+}

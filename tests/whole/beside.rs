@@ -8,7 +8,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 pub struct Beside {
     dir: PathBuf,
@@ -48,8 +48,8 @@ impl Beside {
         let made = Path::new(env!("CARGO_BIN_EXE_mesyx")).with_file_name(name);
         assert!(made.exists(), "{} is missing; `cargo test --workspace` builds it", made.display());
         let to = self.dir.with_extension(name);
-        fs::copy(made, &to).unwrap();
-        fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).unwrap();
+        // Not copied here: what another test starts in that moment would hold the file open for writing, and nobody could execute it.
+        tools::succeed(Command::new("install").args(["-m", "755"]).arg(made).arg(&to), b"");
         to
     }
 

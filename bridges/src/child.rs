@@ -257,7 +257,8 @@ fn log(name: &str, stream: Box<dyn Read + Send>, last: Option<&Mutex<String>>) {
         let text = String::from_utf8_lossy(&line);
         // What Rust adds to a panic tells nobody why.
         if let Some(last) = last.filter(|_| !text.trim().is_empty() && !text.starts_with("note: ")) {
-            *lock(last) = text.trim().chars().take(MAX_LAST).collect::<String>().escape_debug().to_string();
+            *lock(last) =
+                text.trim().chars().take(MAX_LAST).collect::<String>().escape_debug().to_string().replace("\\'", "'");
         }
         if allowance.one_more(name) {
             tell(name, text.trim_end());

@@ -135,7 +135,15 @@ pub fn exec(confinement: &Confinement) -> Result<Infallible, String> {
             Err(error) => eprintln!("not confined by seccomp: {error}"),
         }
     }
-    Err(failed(&program.display().to_string(), &Command::new(&program).args(&confinement.args).exec()))
+    let error = Command::new(&program).args(&confinement.args).exec();
+    let why = failed(&program.display().to_string(), &error);
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        let user = nix::unistd::geteuid();
+        return Err(format!(
+            "{why}: the user {user}, as whom it runs, must be able to execute it and to enter every directory above it"
+        ));
+    }
+    Err(why)
 }
 
 /// Closes everything but standard input, output and error. What we opened ourselves is closed by execve.

@@ -155,7 +155,13 @@ fn printed(confinement: &Confinement, environment: &BTreeMap<String, String>) ->
     let Ok(printed) = printed else { return Err("with --manifest it did not end within 10 seconds".into()) };
     // One that ended by itself before it was killed has a code; killing what has ended changes nothing.
     if status.as_ref().is_ok_and(|status| status.code().is_some_and(|code| code != 0)) || printed.is_empty() {
-        let said = String::from_utf8_lossy(&said).lines().last().unwrap_or("nothing").escape_debug().to_string();
+        let said = String::from_utf8_lossy(&said)
+            .lines()
+            .last()
+            .unwrap_or("nothing")
+            .escape_debug()
+            .to_string()
+            .replace("\\'", "'");
         return Err(format!("with --manifest it failed; it said: {said}"));
     }
     Ok(printed)
@@ -182,7 +188,8 @@ pub fn describe_file(path: &Path, server: Server) -> Result<Manifest, String> {
     }
     if path.extension().is_some_and(|extension| extension == "json") {
         let text = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        return parse(&text).map_err(|why| format!("{}: {why}", path.display()));
+        let fix = "write there what the bridge's program prints with --manifest";
+        return parse(&text).map_err(|why| format!("{}: {why}; {fix}", path.display()));
     }
     let mut process: Process = serde_json::from_value(serde_json::json!({ "process": path }))
         .map_err(|error| format!("{}: {error}", path.display()))?;

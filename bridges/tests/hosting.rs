@@ -620,6 +620,10 @@ async fn what_was_not_granted_is_refused_and_logged_and_what_was_is_not() {
         }
         let kind = mesyx_sdk::AddressKind::Other(mesyx_sdk::NetworkName::new("misbehaving").unwrap());
         assert_eq!(supervisor.route(kind).is_some(), given.contains(&"deliver"));
+        let job = Delivery::of(&envelope(), Timestamp(Timestamp::now().0 + 30_000));
+        let outcome = supervisor.deliver("misbehaving", job).await.remove(0);
+        let refused = matches!(&outcome, Outcome::Deferred { why, .. } if why.contains("was not granted 'deliver'"));
+        assert_eq!(refused, !given.contains(&"deliver"), "{outcome:?}");
         let logged = logged.0.lock().unwrap().clone();
         for grant in &all {
             let refused = |line: &&String| line.contains("refused") && line.contains(&format!("grant=\"{grant}\""));

@@ -249,6 +249,9 @@ fn check(file: &std::path::Path, as_json: bool) -> Result<(), Failure> {
     let user = if key == "process" && Server::current().uid == 0 { ", user = \"mesyx-bridge\"" } else { "" };
     say!("run = {{ {key} = \"{}\"{user} }}", file.display());
     say!("grants = [{}]", grants.join(", "));
+    say!(
+        "# and \"listen:PORT\" for each port that it is to take connections on, \"secret:NAME\" for each secret that it is to read"
+    );
     let required = manifest.config_schema["required"].as_array();
     for (key, schema) in manifest.config_schema["properties"].as_object().into_iter().flatten() {
         let needed = required.is_some_and(|required| required.iter().any(|name| name == key));

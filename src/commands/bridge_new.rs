@@ -1,6 +1,7 @@
 //! `mesyx bridge new`: a starting point for a bridge that compiles and passes the test kit.
 
 use crate::exit::{Failure, USAGE, trying};
+use crate::serve::registry;
 use clap::Args;
 use mesyx_sdk::NetworkName;
 use std::fs;
@@ -15,6 +16,15 @@ const FILES: [(&str, &str); 5] = [
     ("tests/contract.rs", include_str!("bridge_new/contract.rs.in")),
 ];
 
+/// Names that would not compile: keywords, what cargo keeps for itself, and crates that a bridge uses.
+const TAKEN: [&str; 3] = [
+    "abstract as async await become box break const continue crate do dyn else enum extern false final fn for gen if impl in let loop \
+     macro match mod move mut override priv pub ref return self static struct super trait true try type typeof unsafe unsized use \
+     virtual where while yield",
+    "alloc build core deps examples incremental proc-macro std test",
+    "mesyx-sdk schemars serde serde-json tokio",
+];
+
 /// What to make.
 #[derive(Debug, Args)]
 pub(crate) struct New {
@@ -23,7 +33,7 @@ pub(crate) struct New {
     /// Where to write it; must not be there. A directory of the bridge's name, unless given.
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Where the SDK's source is; else its published version is used.
+    /// Where the SDK's source is; else it is the version on crates.io, where there is one.
     #[arg(long)]
     sdk: Option<PathBuf>,
 }
@@ -32,9 +42,14 @@ pub(crate) fn make(new: &New) -> Result<(), Failure> {
     let name = new.name.as_str();
     // It is the name of a network, of a crate, and of a binary.
     let fits = NetworkName::new(name).is_ok() && name.len() > 1 && name.starts_with(|c: char| c.is_ascii_lowercase());
-    if !fits || ["core", "std", "test", "alloc", "build", "deps", "smtp", "imap", "submission"].contains(&name) {
+    let text =
+        format!("'{name}' can't be the name of a bridge; use 2 to 16 lower-case letters, digits or '-', as xmpp");
+    if !fits {
+        return Err(Failure::with(USAGE, text));
+    }
+    if TAKEN.iter().any(|words| words.split(' ').any(|word| word == name)) || registry().manifest(name).is_some() {
         let text =
-            format!("'{name}' can't be the name of a bridge; use 2 to 16 lower-case letters, digits or '-', as xmpp");
+            format!("{text}; that is a word of Rust, a crate that each bridge uses, or a bridge of this program");
         return Err(Failure::with(USAGE, text));
     }
     let dir = new.dir.clone().unwrap_or_else(|| PathBuf::from(name));

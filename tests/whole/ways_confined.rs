@@ -146,6 +146,23 @@ fn a_process_reaches_only_what_it_is_given() {
     assert!(server.stop(), "and it does not hold up the end");
 }
 
+/// Landlock and seccomp bring the first along, and the server's own limit the second: both must hold without them.
+#[test]
+fn a_process_gains_no_rights_and_leaves_no_core() {
+    let confinement = json!({
+        "program": "/bin/cat", "args": ["/proc/self/status", "/proc/self/limits"], "ids": null, "memory": 512 << 20, "files": 64,
+        "readable": [], "writable": [], "ports": [], "sockets": [], "subprocesses": false, "confine": "off",
+        "parent": std::process::id(),
+    });
+    let script = "ulimit -Sc \"$(ulimit -Hc)\" && exec \"$0\" bridge exec-confined \"$1\"";
+    let mut command = Command::new("bash");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_mesyx"), &confinement.to_string()]);
+    let said = String::from_utf8(succeed(&mut command, b"")).unwrap();
+    assert!(said.contains("NoNewPrivs:\t1"), "{said}");
+    let core = said.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().take(2).collect::<Vec<_>>(), ["0", "0"]);
+}
+
 /// Also where it is of the server's own user, and the socket's mode keeps it from nothing.
 #[test]
 fn a_process_does_not_command_the_server() {

@@ -89,7 +89,20 @@ fn the_page_works_as_it_stands() {
 fn names_that_no_bridge_can_have_are_refused() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("x");
-    for name in ["Pigeon", "a", "-x", "irc", "7up", "much-too-long-a-name", "../x", "smtp"] {
+    for name in [
+        "Pigeon",
+        "a",
+        "-x",
+        "irc",
+        "7up",
+        "much-too-long-a-name",
+        "../x",
+        "smtp",
+        "irc-client",
+        "fn",
+        "tokio",
+        "serde-json",
+    ] {
         let refused = run(2, &["bridge", "new", "--dir", dir.to_str().unwrap(), "--", name], "");
         assert!(String::from_utf8_lossy(&refused.stderr).contains("lower-case letters"), "{name}");
         assert!(!dir.exists());

@@ -119,3 +119,23 @@ impl<S> Connected for Line<S> {
 
     fn connect_info(&self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::MaybeUninit;
+
+    #[tokio::test]
+    async fn room_that_nothing_came_into_holds_nothing_old() {
+        let (stream, _other) = tokio::io::duplex(64);
+        let mut line = Line::new(stream, Arc::new(Closing::new()));
+        let mut room = [MaybeUninit::new(0xaa_u8); 32];
+        let mut read = ReadBuf::uninit(&mut room);
+        std::future::poll_fn(|cx| {
+            assert!(Pin::new(&mut line).poll_read(cx, &mut read).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!((read.initialized(), read.filled()), (&[0; 32][..], &[][..]));
+    }
+}

@@ -42,7 +42,7 @@ impl Allowance {
 
 /// Logs a line that a bridge says, at a level: `ERROR`, `WARN`, `DEBUG`, `TRACE`, anything else for `INFO`.
 pub fn log_line(bridge: &str, level: &str, text: &str) {
-    let text = text.escape_debug();
+    let text = text.escape_debug().to_string().replace("\\'", "'");
     match level {
         "ERROR" => tracing::error!(bridge, "{text}"),
         "WARN" => tracing::warn!(bridge, "{text}"),

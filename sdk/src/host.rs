@@ -24,6 +24,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// Whether an address is ours to take messages for, from this sender (grant [`Grant::Directory`]). Cheap: no disk is read.
     ///
+    /// Through the wire, that it is ours for strangers may be the answer of up to a second ago. A user who went away meanwhile is refused by
+    /// [`Host::accept`], as one is who goes between the question and the message.
+    ///
     /// # Errors
     /// [`crate::ErrorKind::Unavailable`] where that can't be told now.
     async fn recipient(&self, address: &Address, sender: &Sender) -> Result<RecipientStatus, Error>;

@@ -30,8 +30,17 @@ impl Host for RemoteHost {
     }
 
     async fn recipient(&self, address: &Address, sender: &Sender) -> Result<RecipientStatus, Error> {
-        let request = v1::RecipientRequest { address: address.to_string(), user: convert::asking(sender) };
-        Ok(ask!(self.0.connection.host(), recipient, request)?.into())
+        let text = address.to_string();
+        let anybody = *sender == Sender::Stranger;
+        if anybody && self.0.known.is_local(&text) {
+            return Ok(RecipientStatus::Local);
+        }
+        let request = v1::RecipientRequest { address: text.clone(), user: convert::asking(sender) };
+        let status = ask!(self.0.connection.host(), recipient, request)?.into();
+        if anybody && status == RecipientStatus::Local {
+            self.0.known.note(text);
+        }
+        Ok(status)
     }
 
     async fn login(&self, credentials: Credentials) -> Result<Arc<dyn Session>, Error> {

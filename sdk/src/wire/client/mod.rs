@@ -5,6 +5,7 @@
 
 mod feeds;
 mod host;
+mod known;
 mod session;
 
 use super::status::from_status;
@@ -14,6 +15,7 @@ use super::v1::session_client::SessionClient;
 use super::{BRIDGE_WINDOW, CALL, FRAME, HEADERS, MAX_EVENT, STREAM_WINDOW, v1};
 use crate::{ByteBudget, Certificates, Domain, Error, ErrorKind, Grant, Health, Signal};
 use hyper_util::rt::TokioIo;
+use known::Known;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -127,6 +129,7 @@ struct Shared {
     stopping: watch::Receiver<bool>,
     certificates: Option<watch::Receiver<Arc<Certificates>>>,
     uploads: Semaphore,
+    known: Known,
     health: mpsc::Sender<Report>,
     signals: mpsc::Sender<Signal>,
 }
@@ -167,6 +170,7 @@ impl RemoteHost {
             budget: ByteBudget::new(usize::try_from(run.budget).unwrap_or(usize::MAX)),
             stopping,
             certificates,
+            known: Known::default(),
             uploads: Semaphore::new(welcome.max_uploads.max(1) as usize),
             health,
             signals,

@@ -6,11 +6,12 @@ use crate::chat::address_of;
 use crate::memory::envelope;
 use crate::{
     Address, Answer, Append, Certificates, Change, ChatEvent, Content, Conversation, Error, ErrorKind, Flag, Grant,
-    GroupChange, History, Host, Kind, Line, LineHeaders, ListenSpec, LiveFeed, MailboxId, MemoryHost, Question, Secret,
-    Session, Signal, SignalTo, Style, TlsIdentity,
+    GroupChange, History, Host, Kind, Line, LineHeaders, ListenSpec, LiveFeed, MailboxId, MemoryHost, Question,
+    RecipientStatus, Secret, Sender, Session, Signal, SignalTo, Style, TlsIdentity,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::timeout;
 
 fn host() -> MemoryHost {
@@ -57,6 +58,50 @@ async fn bodies_come_and_go_whole() {
     assert_eq!(remote.accept(many).await.iter().filter(|result| result.is_ok()).count(), 600);
     let snapshot = session.snapshot(inbox, false).await.unwrap();
     assert_eq!(snapshot.entries.len(), 614);
+}
+
+/// Messages that many bring at once are answered each for itself.
+#[tokio::test]
+async fn many_at_once_are_answered_each_for_itself() {
+    let host = host();
+    let remote = wired(&host, Limits::default(), &[]).await.remote;
+    let mut tasks = Vec::new();
+    for number in 0..60 {
+        let mut message = to_ann(bytes(10 + number));
+        if number % 3 == 0 {
+            message.to[0].address = "nobody@example.org".parse().unwrap();
+        }
+        let remote = Arc::clone(&remote);
+        tasks.push((message.id, tokio::spawn(async move { remote.accept(vec![message]).await })));
+    }
+    for (number, (id, task)) in tasks.into_iter().enumerate() {
+        let mut answers = timeout(PATIENCE, task).await.unwrap().unwrap();
+        assert_eq!(answers.len(), 1);
+        match answers.remove(0) {
+            Ok(accepted) => assert!(accepted.id == id && number % 3 != 0, "{number}"),
+            Err(error) => assert!(error.kind() != ErrorKind::Unavailable && number % 3 == 0, "{number}: {error}"),
+        }
+    }
+    assert_eq!(host.accepted().len(), 40);
+}
+
+/// A name that was not there is asked about anew; one that is there is taken for that for a moment, where a stranger writes to it.
+#[tokio::test]
+async fn an_address_is_remembered_for_a_moment_where_it_is_ours() {
+    let host = host();
+    let both = wired(&host, Limits::default(), &[]).await;
+    let asks = async |address: &str, sender: Sender| both.remote.recipient(&address.parse().unwrap(), &sender).await;
+    assert_eq!(asks("cat@example.org", Sender::Stranger).await, Ok(RecipientStatus::Unknown));
+    let cat = host.add_user("cat", "meow").unwrap();
+    assert_eq!(asks("cat@example.org", Sender::Stranger).await, Ok(RecipientStatus::Local));
+    both.bridge.close();
+    timeout(PATIENCE, both.remote.stopped()).await.unwrap();
+    tokio::time::pause();
+    assert_eq!(asks("cat@example.org", Sender::Stranger).await, Ok(RecipientStatus::Local));
+    assert!(asks("cat@example.org", Sender::User(cat.id)).await.is_err(), "what a user may do is always asked");
+    assert!(asks("ann@example.org", Sender::Stranger).await.is_err());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(asks("cat@example.org", Sender::Stranger).await.is_err());
 }
 
 #[tokio::test]

@@ -146,7 +146,8 @@ fn a_process_reaches_only_what_it_is_given() {
     assert!(server.stop(), "and it does not hold up the end");
 }
 
-/// Landlock and seccomp bring the first along, and the server's own limit the second: both must hold without them.
+/// Landlock and seccomp bring the first along: it must hold without them. The second is forbidden twice, when this program starts and when
+/// it confines itself; here a limit from outside is taken away.
 #[test]
 fn a_process_gains_no_rights_and_leaves_no_core() {
     let confinement = json!({

@@ -141,8 +141,8 @@ async fn a_relay_speaks_and_hears_only_where_operators_allow_it() {
     here.ann_says("not for outside").await;
     eve.send("PRIVMSG #x :not for inside").await;
     eve.send("PRIVMSG mesyx :!relay").await;
-    let answer = eve.wait("is not relayed").await;
-    assert!(answer.starts_with(":mesyx!") && answer.contains(" NOTICE eve :"), "{answer}");
+    let answer = eve.wait(" NOTICE eve :#x ").await;
+    assert!(answer.starts_with(":mesyx!") && answer.contains("#x is not relayed"), "{answer}");
     assert!(answer.contains("/mode #x +v mesyx"), "{answer}");
 
     // Allowed: both sides are told, and lines go both ways, each once.
@@ -290,6 +290,32 @@ async fn lines_wait_for_the_network_over_a_restart_and_none_comes_twice() {
     assert_eq!(said, texts);
     assert!(!heard.iter().any(|line| line.contains("NOTICE")), "{heard:?}");
 
+    // The bridge stops while the network has not answered for a line: that is waited for.
+    here.keeps(0).await;
+    server.signal("-STOP");
+    here.ann_says("frozen").await;
+    here.keeps(1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let goes_on = async {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        server.signal("-CONT");
+    };
+    let (kept, ()) = tokio::join!(here.stop(), goes_on);
+    let here = Relayed::on(kept, server.port).await;
+    let mut said = Vec::new();
+    loop {
+        let line = first.wait("#x").await;
+        match line.split_once(" PRIVMSG #x :") {
+            Some((_, text)) => said.push(text.to_owned()),
+            // It hears the group by the time that it is back.
+            None if line.contains("JOIN :#x") => break,
+            None => {}
+        }
+    }
+    here.ann_says("thawed").await;
+    said.extend(first.relayed("thawed").await);
+    assert_eq!(said, ["<ann> frozen", "<ann> thawed"]);
+
     // Said while the network is away. All before it was answered for.
     here.keeps(0).await;
     server.end();
@@ -318,27 +344,35 @@ async fn a_relay_founds_no_channel_and_tells_when_it_may_not_hear() {
     let server = Ngircd::start("irc", free_port(), "").await;
     let mut bob = Other::connect(server.port, "bob").await;
     let here = Relayed::start(server.port).await;
-    // It has been there, and left: who comes is the channel's operator.
+    // It answers, so it has joined by then; and it leaves: who comes is the channel's operator.
     timeout(PATIENCE, async {
         loop {
-            bob.send("WHOIS mesyx").await;
-            let whois = bob.wait("mesyx").await;
-            if whois.contains(" 311 ") {
-                bob.wait(" 318 ").await;
-                bob.send("LIST").await;
-                let mut channels = Vec::new();
-                while !channels.last().is_some_and(|line: &String| line.contains(" 323 ")) {
-                    channels.push(bob.next().await.unwrap());
-                }
-                if channels.iter().all(|line| !line.contains("#x")) {
-                    return;
-                }
+            bob.send("PRIVMSG mesyx :who?\r\nPING :asked").await;
+            let (mut answered, mut line) = (false, String::new());
+            while !line.contains("asked") {
+                line = bob.next().await.unwrap();
+                answered |= line.contains("NOTICE bob :#x is not relayed");
+            }
+            if answered {
+                return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
     .await
     .unwrap();
+    timeout(Duration::from_secs(60), async {
+        loop {
+            bob.send("MODE #x").await;
+            // ERR_NOSUCHNICK, which here means a channel too, or how it is.
+            if bob.wait(" #x ").await.contains(" 401 ") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("the relay leaves a channel that it made");
     bob.send("JOIN #x").await;
     assert!(bob.wait(" 353 ").await.ends_with(":@bob"));
     here.bridged.stop().await;

@@ -247,6 +247,43 @@ fn rooms_are_kept_up_to_date() {
 }
 
 #[test]
+fn how_one_stands_in_a_channel_is_known_once_all_of_it_was_told() {
+    let channels = vec![("#a".to_owned(), None)];
+    let mut server = Server::ready(Identity { channels, ..identity() }, "PREFIX=(ov)@+ STATUSMSG=@+");
+    server.send(":al!~al@h JOIN #a\n:irc.x 332 al #a :of cheese\n:irc.x 353 al = #a :al @eve\n:irc.x 366 al #a :end");
+    assert!(server.engine.standing("#a").is_none());
+    server.send(":irc.x 324 al #a +tm\n:eve!e@h MODE #a +v al");
+    let standing = server.engine.standing("#A").unwrap();
+    assert_eq!((standing.signs.as_str(), standing.topic.as_str()), ("+", "of cheese"));
+    assert!(standing.guarded && standing.moderated && !standing.alone && server.engine.is_member("#a", "EVE"));
+    // What is for some of the channel is told from what is for all.
+    server.events();
+    server.send(":eve!e@h PRIVMSG @#a :among us\n:eve!e@h PRIVMSG #a :to all");
+    let to = server.events().into_iter().map(|event| match event {
+        Event::Said(said) => (said.channel, said.to_some),
+        other => panic!("{other:?}"),
+    });
+    let to: Vec<_> = to.collect();
+    assert_eq!(to, [(Some("#a".to_owned()), true), (Some("#a".to_owned()), false)]);
+    // Left for a while, and joined again.
+    server.written();
+    let now = server.now;
+    server.engine.stay_out("#a", Duration::from_secs(60), now);
+    assert_eq!(server.written(), ["PART #a"]);
+    server.send(":al!~al@h PART #a");
+    assert!(server.engine.standing("#a").is_none());
+    server.pass(19);
+    server.send("PING :x");
+    server.pass(19);
+    server.send("PING :x");
+    assert!(!server.written().contains(&"JOIN #a".to_owned()));
+    server.pass(19);
+    server.send("PING :x");
+    server.pass(10);
+    assert!(server.written().contains(&"JOIN #a".to_owned()));
+}
+
+#[test]
 fn netsplits_are_quiet() {
     let mut server = Server::ready(identity(), "CHANTYPES=#");
     server.join("#a");

@@ -371,6 +371,17 @@ fn sessions_can_go_to_other_threads() {
     is_send::<Session>();
 }
 
+/// Each commitment that is answered costs a new key.
+#[test]
+fn commitments_are_answered_only_so_often() {
+    let (mut b, now) = (Session::new(bob(), Config::default()), std::time::Instant::now());
+    let commitment = || Session::new(alice(), Config::default()).receive(b"?OTRv3?", now).lines.remove(0);
+    let answered = (0..2 * limits::MAX_AKE).filter(|_| !b.receive(&commitment(), now).lines.is_empty()).count();
+    assert_eq!(answered, limits::MAX_AKE);
+    let later = now + limits::AKE_WINDOW;
+    assert_eq!(b.receive(&commitment(), later).lines.len(), 1);
+}
+
 /// Whoever is on the network can answer a commitment under any number of tags.
 #[test]
 fn keys_under_many_tags_are_bounded() {

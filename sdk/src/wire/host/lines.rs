@@ -1,37 +1,33 @@
 //! What bridges say, in the host's log.
 
+use super::pace::Pace;
 use crate::wire::v1;
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// Lines of one bridge that are logged at once, and how many more each second.
-const BURST: f64 = 200.0;
-const PER_SECOND: f64 = 20.0;
+const BURST: u32 = 200;
+const PER_SECOND: u32 = 20;
 
 /// How much more of what a bridge says is logged now: 200 lines at once, and 20 more each second.
 #[derive(Debug)]
 pub struct Allowance {
-    allowed: f64,
-    looked: Instant,
+    pace: Pace,
     left_out: u64,
 }
 
 impl Default for Allowance {
     fn default() -> Self {
-        Self { allowed: BURST, looked: Instant::now(), left_out: 0 }
+        Self { pace: Pace::with_burst(PER_SECOND, BURST), left_out: 0 }
     }
 }
 
 impl Allowance {
     /// Whether one more line is logged. Says in the log how many of this bridge's were not since the last that was.
     pub fn one_more(&mut self, bridge: &str) -> bool {
-        let now = Instant::now();
-        self.allowed = (self.allowed + now.duration_since(self.looked).as_secs_f64() * PER_SECOND).min(BURST);
-        self.looked = now;
-        if self.allowed < 1.0 {
+        if !self.pace.take_now(Instant::now()) {
             self.left_out += 1;
             return false;
         }
-        self.allowed -= 1.0;
         if self.left_out > 0 {
             tracing::warn!(bridge, lines = self.left_out, "the bridge says so much that lines of it were left out");
             self.left_out = 0;

@@ -34,28 +34,54 @@ impl Faults {
     }
 }
 
-/// So many turns a second; those of one second may be saved up.
+/// So many turns a second; some may be saved up.
 #[derive(Debug)]
 pub(super) struct Pace {
     per_second: Option<f64>,
+    /// Most that are saved.
+    burst: f64,
     /// The turns that are saved, less those that were taken in advance; as of then.
     saved: Mutex<(f64, Instant)>,
 }
 
 impl Pace {
-    /// `None` is any pace.
+    /// Those of one second are saved. `None` is any pace.
     pub(super) fn new(per_second: Option<u32>) -> Self {
-        let per_second = per_second.map(|number| f64::from(number.max(1)));
-        Self { per_second, saved: Mutex::new((per_second.unwrap_or_default(), Instant::now())) }
+        let per_second = per_second.map(|number| number.max(1));
+        let burst = f64::from(per_second.unwrap_or_default());
+        Self { per_second: per_second.map(f64::from), burst, saved: Mutex::new((burst, Instant::now())) }
+    }
+
+    /// So many a second, and so many at once.
+    pub(super) fn with_burst(per_second: u32, burst: u32) -> Self {
+        let burst = f64::from(burst);
+        Self { per_second: Some(f64::from(per_second.max(1))), burst, saved: Mutex::new((burst, Instant::now())) }
+    }
+
+    /// Takes a turn if one is there now.
+    pub(super) fn take_now(&self, now: Instant) -> bool {
+        let Some(per_second) = self.per_second else { return true };
+        let mut state = self.refreshed(per_second, now);
+        let there = state.0 >= 1.0;
+        if there {
+            state.0 -= 1.0;
+        }
+        there
+    }
+
+    /// What is saved, as of now.
+    fn refreshed(&self, per_second: f64, now: Instant) -> MutexGuard<'_, (f64, Instant)> {
+        let mut state = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let (saved, at) = *state;
+        *state = ((saved + now.duration_since(at).as_secs_f64() * per_second).min(self.burst), now);
+        state
     }
 
     /// Takes turns: how long to wait for them. `None`, with nothing taken, where too many wait already.
     fn take(&self, turns: u64, now: Instant) -> Option<Duration> {
         let Some(per_second) = self.per_second else { return Some(Duration::ZERO) };
-        let mut state = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
-        let (saved, at) = *state;
-        let saved = (saved + now.duration_since(at).as_secs_f64() * per_second).min(per_second);
-        *state = (saved, now);
+        let mut state = self.refreshed(per_second, now);
+        let saved = state.0;
         if -saved / per_second > LONGEST.as_secs_f64() {
             return None;
         }
@@ -115,5 +141,14 @@ mod tests {
         assert_eq!(pace.take(1, at(69)), None);
         assert_eq!(pace.take(100, at(80)), Some(Duration::from_secs(21)));
         assert_eq!(Pace::new(None).take(u64::MAX, start), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn turns_that_are_not_there_are_not_waited_for() {
+        let pace = Pace::with_burst(20, 200);
+        let start = Instant::now();
+        assert_eq!((0..300).filter(|_| pace.take_now(start)).count(), 200);
+        assert!((0..300).filter(|_| pace.take_now(start + Duration::from_secs(1))).count().abs_diff(20) <= 1);
+        assert_eq!((0..300).filter(|_| pace.take_now(start + Duration::from_secs(60))).count(), 200);
     }
 }

@@ -65,13 +65,18 @@ impl Manager {
             manager.connect_all(entry);
         }
         drop(users);
-        for network in &manager.config.network {
+        Ok(manager)
+    }
+
+    /// Begins the relays. What ails one must be told after the bridge said that it is ready, or that would cover it.
+    pub(crate) async fn begin_relays(&self) -> Result<(), Error> {
+        for network in &self.config.network {
             if let Some(config) = &network.relay {
-                let running = manager.relay(network, config).await?;
-                manager.relays.lock().await.push(running);
+                let running = self.relay(network, config).await?;
+                self.relays.lock().await.push(running);
             }
         }
-        Ok(manager)
+        Ok(())
     }
 
     /// Begins a network's relay.

@@ -80,10 +80,15 @@ impl Bridge for IrcNetwork {
         let manager = Arc::new(manager);
         self.set_manager(Some(Arc::clone(&manager)));
         host.health(Health::Ready);
-        host.stopped().await;
+        let begun = manager.begin_relays().await;
+        let begun =
+            begun.map_err(|error| Fatal::new(format!("irc-network: what is kept of relays can't be read: {error}")));
+        if begun.is_ok() {
+            host.stopped().await;
+        }
         self.set_manager(None);
         manager.stop().await;
-        Ok(())
+        begun
     }
 
     async fn deliver(&self, _host: Arc<dyn Host>, job: Delivery) -> Vec<Outcome> {

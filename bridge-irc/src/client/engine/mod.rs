@@ -111,7 +111,8 @@ pub(super) struct Client {
     heard: Timestamp,
     pinged: bool,
     capture: Option<Capture>,
-    monitors: BTreeSet<String>,
+    /// Whom it monitors: folded, and as it was written.
+    monitors: BTreeMap<String, String>,
     /// Lines that this connection submitted.
     mine: VecDeque<MessageId>,
     /// A message of several lines that the client is sending.
@@ -267,7 +268,7 @@ impl Server {
             heard: now,
             pinged: false,
             capture: None,
-            monitors: BTreeSet::new(),
+            monitors: BTreeMap::new(),
             mine: VecDeque::new(),
             sending: None,
             markers: HashMap::new(),
@@ -283,7 +284,7 @@ impl Server {
     pub fn disconnected(&mut self, now: Timestamp, id: ClientId, why: &str) {
         self.now = now;
         let Some(client) = self.clients.remove(&id) else { return };
-        for nick in &client.monitors {
+        for nick in client.monitors.keys() {
             if let Some(watchers) = self.monitored.get_mut(nick) {
                 watchers.remove(&id);
                 if watchers.is_empty() {

@@ -286,11 +286,11 @@ impl Server {
                     }
                     let key = fold(&target);
                     let Some(client) = self.clients.get_mut(&id) else { return };
-                    if client.monitors.len() >= super::MOST_MONITORED && !client.monitors.contains(&key) {
+                    if client.monitors.len() >= super::MOST_MONITORED && !client.monitors.contains_key(&key) {
                         refused.push(target);
                         continue;
                     }
-                    client.monitors.insert(key.clone());
+                    client.monitors.insert(key.clone(), target.clone());
                     self.monitored.entry(key).or_default().insert(id);
                     shown.push(target);
                 }
@@ -302,21 +302,19 @@ impl Server {
             }
             "C" => {
                 let all: Vec<String> =
-                    self.clients.get(&id).map_or_else(Vec::new, |client| client.monitors.iter().cloned().collect());
+                    self.clients.get(&id).map_or_else(Vec::new, |client| client.monitors.keys().cloned().collect());
                 for key in all {
                     self.unmonitor(id, &key);
                 }
             }
             "L" => {
-                let all: Vec<String> =
-                    self.clients.get(&id).map_or_else(Vec::new, |client| client.monitors.iter().cloned().collect());
-                for some in all.chunks(10) {
+                for some in self.monitors(id).chunks(10) {
                     self.numeric(id, "732", [&some.join(",")]);
                 }
                 self.numeric(id, "733", ["End of MONITOR list"]);
             }
             "S" => {
-                shown = self.clients.get(&id).map_or_else(Vec::new, |client| client.monitors.iter().cloned().collect())
+                shown = self.monitors(id);
             }
             _ => {}
         }
@@ -336,6 +334,11 @@ impl Server {
             let most = super::MOST_MONITORED.to_string();
             self.numeric(id, "734", [&most, &refused.join(","), "Monitor list is full"]);
         }
+    }
+
+    /// Whom a client monitors, each as it was written.
+    fn monitors(&self, id: ClientId) -> Vec<String> {
+        self.clients.get(&id).map_or_else(Vec::new, |client| client.monitors.values().cloned().collect())
     }
 
     fn unmonitor(&mut self, id: ClientId, key: &str) {

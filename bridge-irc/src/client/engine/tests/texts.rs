@@ -385,6 +385,7 @@ fn only_who_is_left_unmonitored_is_told_of_nobody() {
     world.say(bob, "NICK bob");
     assert_eq!(numerics(&world.lines(ann)), ["730"]);
     assert_eq!(numerics(&world.say(ann, "MONITOR S")), ["730", "731"]);
+    assert!(world.say(ann, "MONITOR L")[0].ends_with("732 ann Bob,cy"), "as they were written");
     assert_eq!(numerics(&world.say(ann, "MONITOR C")), [] as [&str; 0]);
     world.server.disconnected(world.now, bob, "gone");
     assert_eq!(world.lines(ann), [] as [&str; 0]);

@@ -103,7 +103,10 @@ impl Link {
     pub(super) async fn message_turn(&self, sizes: impl Iterator<Item = u64>) -> Result<(), Status> {
         let turns = sizes.map(|size| size.div_ceil(PIECE).max(1)).sum();
         let wait = self.turn(&self.messages, turns, self.limits.messages, "messages")?;
-        tokio::time::sleep(wait).await;
+        // The timer counts in milliseconds: no time at all would be one.
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
         Ok(())
     }
 
@@ -122,6 +125,7 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Admission, Limits};
     use super::*;
 
     #[test]
@@ -141,6 +145,14 @@ mod tests {
         assert_eq!(pace.take(1, at(69)), None);
         assert_eq!(pace.take(100, at(80)), Some(Duration::from_secs(21)));
         assert_eq!(Pace::new(None).take(u64::MAX, start), Some(Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_need_not_wait_does_not() {
+        let (link, _watched) = Link::new(Admission::default(), Limits::default());
+        let began = Instant::now();
+        link.message_turn([4096].into_iter()).await.unwrap();
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One child process: started, watched, logged, ended.
 
 use crate::run::Process;
-use mesyx_sdk::wire::host::{Allowance, log_line};
+use mesyx_sdk::wire::host::{Allowance, escaped, log_line};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::{Pid, SysconfVar, sysconf};
@@ -257,8 +257,7 @@ fn log(name: &str, stream: Box<dyn Read + Send>, last: Option<&Mutex<String>>) {
         let text = String::from_utf8_lossy(&line);
         // What Rust adds to a panic tells nobody why.
         if let Some(last) = last.filter(|_| !text.trim().is_empty() && !text.starts_with("note: ")) {
-            *lock(last) =
-                text.trim().chars().take(MAX_LAST).collect::<String>().escape_debug().to_string().replace("\\'", "'");
+            *lock(last) = escaped(&text.trim().chars().take(MAX_LAST).collect::<String>());
         }
         if allowance.one_more(name) {
             tell(name, text.trim_end());

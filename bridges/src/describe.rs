@@ -155,13 +155,7 @@ fn printed(confinement: &Confinement, environment: &BTreeMap<String, String>) ->
     let Ok(printed) = printed else { return Err("with --manifest it did not end within 10 seconds".into()) };
     // One that ended by itself before it was killed has a code; killing what has ended changes nothing.
     if status.as_ref().is_ok_and(|status| status.code().is_some_and(|code| code != 0)) || printed.is_empty() {
-        let said = String::from_utf8_lossy(&said)
-            .lines()
-            .last()
-            .unwrap_or("nothing")
-            .escape_debug()
-            .to_string()
-            .replace("\\'", "'");
+        let said = mesyx_sdk::wire::host::escaped(String::from_utf8_lossy(&said).lines().last().unwrap_or("nothing"));
         return Err(format!("with --manifest it failed; it said: {said}"));
     }
     Ok(printed)

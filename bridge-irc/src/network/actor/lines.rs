@@ -98,20 +98,31 @@ impl Actor {
             self.news(News::Service { peer: nick.to_owned(), text }).await;
         } else {
             // Stored, it comes to clients that are there as every line does: not by a signal too.
-            let draft = Draft {
-                channel: None,
-                group: None,
-                nick: nick.to_owned(),
-                verb: Verb::Notice,
-                text,
-                at: None,
-                msgid: None,
-                protection: Protection::None,
-                checks: Vec::new(),
-                service: Some((SERVICE_NAME, SERVICE_NICK)),
-            };
-            self.bring(draft, CaseMapping::Rfc1459).await;
+            self.service_notice(None, nick, text, (SERVICE_NAME, SERVICE_NICK)).await;
         }
+    }
+
+    /// A stored notice of the bridge's own: in a group, or on a nick.
+    pub(super) async fn service_notice(
+        &self,
+        group: Option<Address>,
+        nick: &str,
+        text: String,
+        service: (&'static str, &'static str),
+    ) {
+        let draft = Draft {
+            channel: None,
+            group,
+            nick: nick.to_owned(),
+            verb: Verb::Notice,
+            text,
+            at: None,
+            msgid: None,
+            protection: Protection::None,
+            checks: Vec::new(),
+            service: Some(service),
+        };
+        self.bring(draft, CaseMapping::Rfc1459).await;
     }
 
     pub(super) async fn bring(&self, draft: Draft, casemapping: CaseMapping) {

@@ -6,8 +6,7 @@ use super::up::Live;
 use crate::link::{News, RELAY_NAME, RELAY_NICK};
 use crate::network::proto::{Fate, Said};
 use crate::network::relay::{Heard, Look, Relay, Tie, Turn, words};
-use mesyx_sdk::address::CaseMapping;
-use mesyx_sdk::{Protection, Timestamp, Verb};
+use mesyx_sdk::{Timestamp, Verb};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -278,19 +277,8 @@ impl Actor {
 
     /// A word of the relay's own in the group.
     async fn say_inside(&self, tie: &Tie, text: String) {
-        let draft = Draft {
-            channel: None,
-            group: Some(tie.address.clone()),
-            nick: self.plan.identity.nick.clone(),
-            verb: Verb::Notice,
-            text,
-            at: None,
-            msgid: None,
-            protection: Protection::None,
-            checks: Vec::new(),
-            service: Some((RELAY_NAME, RELAY_NICK)),
-        };
-        self.bring(draft, CaseMapping::Rfc1459).await;
+        let nick = &self.plan.identity.nick;
+        self.service_notice(Some(tie.address.clone()), nick, text, (RELAY_NAME, RELAY_NICK)).await;
     }
 }
 

@@ -36,9 +36,15 @@ impl Allowance {
     }
 }
 
+/// What a bridge says, as it may be shown: in one line, without control characters.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    text.escape_debug().to_string().replace("\\'", "'")
+}
+
 /// Logs a line that a bridge says, at a level: `ERROR`, `WARN`, `DEBUG`, `TRACE`, anything else for `INFO`.
 pub fn log_line(bridge: &str, level: &str, text: &str) {
-    let text = text.escape_debug().to_string().replace("\\'", "'");
+    let text = escaped(text);
     match level {
         "ERROR" => tracing::error!(bridge, "{text}"),
         "WARN" => tracing::warn!(bridge, "{text}"),

@@ -30,7 +30,7 @@ use crate::{
     Outcome, Question, Secret, Timestamp,
 };
 use line::Line;
-pub use lines::{Allowance, log_line};
+pub use lines::{Allowance, escaped, log_line};
 use link::{Link, Watched};
 pub use pace::Faults;
 use routes::Routes;
